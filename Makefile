@@ -1,0 +1,35 @@
+# Each target does all its own set-up: a virtual environment .venv in this checkout (see setup.sh).
+.PHONY: demo test lab load bench lint clean help
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+
+help:   ## list the targets
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
+
+demo:   ## both regions on this machine, traffic, two moves, a region lost and restored, a verdict
+	@./setup.sh demo
+	@$(BIN)/python -m lab.demo
+
+test:   ## all tests: unit, contract, lab, documentation
+	@./setup.sh dev
+	@$(BIN)/pytest
+
+lab:    ## start both regions and leave them running (stop with .venv/bin/lab down)
+	@./setup.sh demo
+	@$(BIN)/lab up
+
+load:   ## Locust's web UI against the running lab, on http://127.0.0.1:8089
+	@./setup.sh demo
+	@. .lab/env && $(BIN)/locust -f loadtest/locustfile.py --web-host 127.0.0.1
+
+bench:  ## every benchmark, each against its named peer in the same run
+	@./setup.sh dev
+	@$(BIN)/python -m bench
+
+lint:   ## ruff, mypy, import rules, CloudFormation
+	@./setup.sh dev
+	@$(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache && $(BIN)/cfn-lint infra/templates/*.yaml
+
+clean:  ## stop the lab and remove what was made here, but .venv
+	@if [ -x $(BIN)/lab ]; then $(BIN)/lab down; fi
+	@rm -rf .lab reports journal .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,297 @@
+"""What can be seen from outside: cluster, DNS, and who answers.
+
+Everything is looked at side by side and bounded, so that a dead or hanging region costs a
+look-up its own time-out at most, once. The downside is load: a status of fifty services opens a
+hundred and fifty connections within a second or two.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from failover.arc import Cluster, Reading
+from failover.errors import FailoverError
+from failover.events import Events
+from failover.ports import Answer, Probe, Resolver, served_by
+from failover.recovery import Recovery, Service
+from failover.together import Batch
+
+LOOK_TIMEOUT = 2.5
+"""Seconds for resolving a name and getting one answer."""
+GRACE = 0.3
+"""Seconds given to what is nice to know once what is needed has been seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One name, resolved and asked."""
+
+    addresses: tuple[str, ...]
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One service from outside. A look that did not return in time is missing or None."""
+
+    host: Look | None = None
+    """Through the failover name."""
+    pinned: Mapping[str, Look] = field(default_factory=dict)
+    """region → through the name pinned to it."""
+
+    def known_addresses(self) -> dict[str, tuple[str, ...]]:
+        return {region: look.addresses for region, look in self.pinned.items()}
+
+    def dns_region(self) -> str | None:
+        """The region to which the failover name resolves now."""
+        return region_of(self.host.addresses, self.known_addresses()) if self.host else None
+
+    def answering_region(self) -> str | None:
+        """The region that answers through the failover name."""
+        return served_by(self.host.answer, self.known_addresses()) if self.host else None
+
+    def healthy(self, region: str) -> bool:
+        """Does the pinned name of `region` answer well, and from that region?"""
+        look = self.pinned.get(region)
+        if look is None or not look.answer.ok:
+            return False
+        return look.answer.region in (None, region)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    reading: Reading
+    views: Mapping[str, View]
+    fault: FailoverError | None = None
+    """Why the cluster could not be read at all, although its endpoints are there."""
+
+
+def region_of(addresses: Iterable[str], known: Mapping[str, Iterable[str]]) -> str | None:
+    """The one region that has all of `addresses`, or None."""
+    found = set(addresses)
+    owners = [region for region, its in known.items() if found and found <= set(its)]
+    return owners[0] if len(owners) == 1 else None
+
+
+def host_url(service: Service, region: str) -> str:
+    """The URL of the failover name: the scheme and port of the pinned one."""
+    pinned = urlsplit(service.pinned[region])
+    port = f":{pinned.port}" if pinned.port else ""
+    return f"{pinned.scheme}://{service.host}{port}{service.probe_path}"
+
+
+def pinned_url(service: Service, region: str) -> str:
+    return service.pinned[region].rstrip("/") + service.probe_path
+
+
+class Observer:
+    """Looks at services through DNS and HTTP."""
+
+    def __init__(
+        self, recovery: Recovery, cluster: Cluster, resolver: Resolver, probe: Probe
+    ) -> None:
+        self.recovery = recovery
+        self.cluster = cluster
+        self.resolver = resolver
+        self.probe = probe
+
+    def look(self, url: str) -> Look:
+        """Resolves the host of `url` and asks the first address for it. Never raises OSError."""
+        started = time.monotonic()
+        try:
+            addresses = self.resolver.addresses(urlsplit(url).hostname or "")
+        except OSError as error:
+            ms = round((time.monotonic() - started) * 1000)
+            return Look((), Answer(url, None, ms, error=str(error)))
+        return Look(addresses, self.probe.get(url, addresses[0]))
+
+    def everything(self, names: Iterable[str], timeout: float = LOOK_TIMEOUT) -> Snapshot:
+        """All endpoints and every look at `names`, within `timeout` seconds; one round.
+
+        Without credentials the rest is still worth seeing: see `Snapshot.fault`.
+        """
+        services = [self.recovery.services[name] for name in names]
+        looks = self._start(services, None)
+        started = time.monotonic()
+        reading, fault = Reading(), None
+        try:
+            reading = self.cluster.read(everyone=True, timeout=timeout)
+        except FailoverError as error:
+            fault = error
+        looks.wait(max(0.0, timeout - (time.monotonic() - started)))
+        return Snapshot(reading, self._views(services, looks), fault)
+
+    def around_move(
+        self, names: Iterable[str], target: str, *, deadline: float, need_probe: bool = True
+    ) -> Snapshot:
+        """A quorum of endpoints and the target's probes; of the rest, what comes soon enough.
+
+        Raises NoEndpointError when no endpoint answers within `deadline` seconds.
+        """
+        services = [self.recovery.services[name] for name in names]
+        looks = self._start(services, target)
+        reading = self.cluster.read_until_answered(deadline)
+        needed = {(s.name, target) for s in services} if need_probe else set()
+        looks.wait(LOOK_TIMEOUT, lambda seen: needed <= seen.keys())
+        looks.wait(GRACE)
+        return Snapshot(reading, self._views(services, looks))
+
+    def _start(
+        self, services: list[Service], target: str | None
+    ) -> Batch[tuple[str, str | None], Look]:
+        """Looks at (service, region), and (service, None) for the failover name; target first."""
+        order: list[tuple[Service, str | None]] = [(s, target) for s in services if target]
+        order += [(s, None) for s in services]
+        order += [(s, r) for s in services for r in s.pinned if r != target]
+        tasks = {}
+        for service, region in order:
+            if region is None:
+                url = host_url(service, target or self.recovery.regions[0])
+            else:
+                url = pinned_url(service, region)
+            tasks[service.name, region] = lambda url=url: self.look(url)
+        return Batch(tasks)
+
+    def _views(
+        self, services: list[Service], looks: Batch[tuple[str, str | None], Look]
+    ) -> dict[str, View]:
+        def seen(service: Service, region: str | None) -> Look:
+            result = looks.results.get((service.name, region))
+            if isinstance(result, Look):
+                return result
+            if isinstance(result, Exception):
+                raise result
+            url = pinned_url(service, region) if region else f"//{service.host}"
+            return Look((), Answer(url, None, 0, error="no answer in time"))
+
+        return {
+            s.name: View(seen(s, None), {region: seen(s, region) for region in s.pinned})
+            for s in services
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """When a moved service was seen at its target, in milliseconds since the command started."""
+
+    dns_ms: int | None = None
+    answer_ms: int | None = None
+    last: str = ""
+    """What was seen last, for a report when `answer_ms` is None."""
+
+
+class Watch:
+    """Watches one service from outside until the target answers, in a thread of its own.
+
+    Watching starts when the update is accepted, beside the read-back, so that the times are those
+    of the service and not of the tool's other work.
+    """
+
+    def __init__(
+        self, observer: Observer, events: Events, service: Service, target: str, view: View
+    ) -> None:
+        self._observer = observer
+        self._events = events
+        self._service = service
+        self._target = target
+        self._known = {region: set(look.addresses) for region, look in view.pinned.items()}
+        self._url = host_url(service, target)
+        self._stop = threading.Event()
+        self._arrived = threading.Event()
+        self._last_dns: tuple[str, ...] | None = None
+        self._last_answer: str | None = None
+        self.arrival = Arrival()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def wait(self, timeout: float) -> Arrival:
+        """What was seen, at the latest after `timeout` seconds."""
+        self._arrived.wait(max(0.0, timeout))
+        self._stop.set()
+        return self.arrival
+
+    def _run(self) -> None:
+        started = time.monotonic()
+        while not self._stop.is_set():
+            if self._look_once():
+                self._arrived.set()
+                return
+            self._stop.wait(poll_interval(time.monotonic() - started))
+
+    def _look_once(self) -> bool:
+        """One look; is the target answering? A name that still leads elsewhere is not asked:
+        a region that hangs would hold up the next look."""
+        try:
+            addresses = self._observer.resolver.addresses(self._service.host)
+        except OSError as error:
+            return self._note_answer(Answer(self._url, None, 0, error=str(error)))
+        if self.arrival.dns_ms is None:
+            self._note_dns(addresses)
+        if region_of(addresses, self._known) not in (None, self._target):
+            return False
+        return self._note_answer(self._observer.probe.get(self._url, addresses[0]))
+
+    def _note_answer(self, answer: Answer) -> bool:
+        """Tells of an answer that differs from the last one; is it the target's?"""
+        region = served_by(answer, self._known)
+        said = region or answer.describe()
+        if said != self._last_answer:
+            self._last_answer = said
+            self.arrival = Arrival(self.arrival.dns_ms, None, f"{self._service.host}: {said}")
+            event = self._events.emit(
+                "probe.answer",
+                f"{self._service.name}: {self._service.host} "
+                + (f"answers from {region}" if region else said),
+                service=self._service.name,
+                region=region,
+                status=answer.status,
+                error=answer.error,
+                address=answer.address,
+                took_ms=answer.ms,
+            )
+            if region == self._target:
+                self.arrival = Arrival(self.arrival.dns_ms, event.ms)
+        return region == self._target
+
+    def _note_dns(self, addresses: tuple[str, ...]) -> None:
+        """Records the first DNS answer that is the target's, and tells of every change."""
+        self._learn_target(addresses)
+        region = region_of(addresses, self._known)
+        if addresses != self._last_dns or region == self._target:
+            event = self._events.emit(
+                "dns.answer",
+                f"{self._service.name}: DNS answers {', '.join(addresses)}"
+                + (f" ({region})" if region else ""),
+                service=self._service.name,
+                addresses=list(addresses),
+                region=region,
+            )
+            last = f"DNS answers {', '.join(addresses)}" + (f" ({region})" if region else "")
+            self.arrival = Arrival(event.ms if region == self._target else None, None, last)
+        self._last_dns = addresses
+
+    def _learn_target(self, addresses: tuple[str, ...]) -> None:
+        """A regional endpoint changes its addresses; asks again when these are not yet known."""
+        if set(addresses) <= {a for known in self._known.values() for a in known}:
+            return
+        host = urlsplit(self._service.pinned[self._target]).hostname or ""
+        try:
+            self._known.setdefault(self._target, set()).update(
+                self._observer.resolver.addresses(host)
+            )
+        except OSError as error:
+            self._events.emit("dns.failed", "", host=host, cause=str(error))
+
+
+def poll_interval(elapsed: float) -> float:
+    """Seconds until the next look: close at first, when a switch is expected, then further."""
+    if elapsed < 10:
+        return 0.05
+    return 0.25 if elapsed < 30 else 1.0

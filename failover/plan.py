@@ -1,0 +1,238 @@
+"""What a request comes to: pure functions from (recovery, states, request) to a `Plan`.
+
+A plan holds wanted states, never toggles: computing it again after an interruption gives the rest
+of the work, and none when everything is as wanted. Every control of a service that moves is named
+in its one transaction, also those that already stand right: a stale read can then not leave a
+service with both controls On or Off. The price is that ARC evaluates these no-op entries too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from failover.errors import UsageError
+from failover.recovery import Recovery, Service
+
+BATCH_LIMIT = 10
+"""Controls in one UpdateRoutingControlStates (developer guide, "Quotas for routing control")."""
+MUTATING_CALLS_PER_SECOND = 3
+"""Per cluster endpoint (same page)."""
+SPACING = 1.2 / MUTATING_CALLS_PER_SECOND
+"""Seconds between two mutating calls to one endpoint; a fifth above the quota's mean, so that
+network jitter cannot squeeze a fourth call into one second."""
+
+T = TypeVar("T")
+Wanted = Mapping[str, bool]
+"""Routing control ARN → should it be On?"""
+States = Mapping[str, bool | None]
+"""Routing control ARN → is it On? None: the endpoints disagree. Controls that are not in it are
+unknown to the cluster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """`move` names services and a target; `evacuate` names the region to leave."""
+
+    command: str
+    services: tuple[str, ...]
+    target: str
+    region: str | None = None
+    """The region to leave; None for `move`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One control, as it is and as it should be."""
+
+    arn: str
+    region: str
+    current: bool | None
+    """None: the endpoints disagree, as they do for some seconds after a change."""
+    wanted: bool
+    kind: str = "traffic"
+    """"traffic", or "database" for the control that guards the database's role."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceMove:
+    """One service's part of a plan."""
+
+    service: Service
+    sources: tuple[str, ...]
+    """Regions whose traffic control is On now: one, or none or several when something is odd."""
+    target: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def needed(self) -> bool:
+        return any(entry.current != entry.wanted for entry in self.entries)
+
+    @property
+    def source(self) -> str:
+        if any(entry.current is None for entry in self.entries):
+            return "disputed"
+        return describe_active(self.sources)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    request: Request
+    moves: tuple[ServiceMove, ...]
+    """Those that need a change."""
+    settled: tuple[ServiceMove, ...]
+    """Those that already stand as wanted."""
+    left_out: tuple[tuple[str, str], ...] = ()
+    """(service, why it is not moved although it was asked for)."""
+
+    @property
+    def batches(self) -> tuple[tuple[ServiceMove, ...], ...]:
+        """One tuple per UpdateRoutingControlStates call."""
+        return batch(self.moves, lambda move: len(move.entries))
+
+
+def describe_active(regions: Sequence[str]) -> str:
+    """ "us-east-1", or what is odd: "none (all Off)", "us-east-1 and us-west-2 (both On)"."""
+    if not regions:
+        return "none (all Off)"
+    if len(regions) == 1:
+        return regions[0]
+    return " and ".join(regions) + (" (both On)" if len(regions) == 2 else " (all On)")
+
+
+def active_regions(service: Service, states: States) -> tuple[str, ...]:
+    return tuple(r for r, arn in service.routing_controls.items() if states.get(arn))
+
+
+def check_request(
+    recovery: Recovery,
+    services: Sequence[str],
+    target: str | None,
+    region: str | None = None,
+    *,
+    choose: bool = True,
+) -> None:
+    """Raises UsageError with every wrong name and the names that would be right.
+
+    `choose`: a target is needed; with two regions it may be left to us.
+    """
+    reasons = [
+        f"no service {name!r}; known are {', '.join(sorted(recovery.services))}"
+        for name in dict.fromkeys(services)
+        if name not in recovery.services
+    ]
+    reasons += [
+        f"no region {name!r}; known are {', '.join(recovery.regions)}"
+        for name in dict.fromkeys((region, target))
+        if name is not None and name not in recovery.regions
+    ]
+    if target is not None and target == region:
+        reasons.append(f"{region} cannot be evacuated to itself")
+    if choose and target is None and len(recovery.regions) != 2:
+        reasons.append(f"say --to: there are {len(recovery.regions)} regions to choose from")
+    if reasons:
+        raise UsageError("the request cannot be understood:", reasons)
+
+
+def other_region(recovery: Recovery, region: str) -> str:
+    """Of two regions, the one that is not `region`."""
+    return next(r for r in recovery.regions if r != region)
+
+
+def missing_controls(recovery: Recovery, states: States, services: Iterable[str]) -> list[str]:
+    """A reason for each control of `services` that the cluster does not know."""
+    return [
+        f"{name}: the cluster has no routing control {arn} (that of {region})"
+        for name in services
+        for region, arn in recovery.services[name].routing_controls.items()
+        if arn not in states
+    ]
+
+
+def make_plan(recovery: Recovery, states: States, request: Request) -> Plan:
+    """The plan for a checked `request`. Empty (`moves == ()`) exactly if the wanted states hold."""
+    moves, settled, left_out = [], [], []
+    for name in dict.fromkeys(request.services):
+        service = recovery.services[name]
+        move = _move(service, states, _destination(service, states, request))
+        if not move.needed:
+            settled.append(move)
+        elif service.database is not None:
+            left_out.append((name, NO_DATABASE_MOVES))
+        else:
+            moves.append(move)
+    return Plan(request, tuple(moves), tuple(settled), tuple(left_out))
+
+
+NO_DATABASE_MOVES = (
+    "it has a database, and this version cannot move a database: its traffic must not be sent "
+    "to a region that cannot write"
+)
+
+
+def without(plan: Plan, unfit: Mapping[str, str]) -> Plan:
+    """`plan` without the services of `unfit` (service → why not)."""
+    return Plan(
+        plan.request,
+        tuple(m for m in plan.moves if m.service.name not in unfit),
+        plan.settled,
+        (
+            *plan.left_out,
+            *(
+                (m.service.name, unfit[m.service.name])
+                for m in plan.moves
+                if m.service.name in unfit
+            ),
+        ),
+    )
+
+
+def batch(
+    items: Iterable[T], size: Callable[[T], int], limit: int = BATCH_LIMIT
+) -> tuple[tuple[T, ...], ...]:
+    """`items` in order, in groups whose sizes add up to `limit` at most; no item is split.
+
+    Raises ValueError for an item that is larger than `limit` by itself.
+    """
+    batches: list[list[T]] = []
+    room = 0
+    for item in items:
+        needed = size(item)
+        if needed > limit:
+            raise ValueError(f"{needed} controls cannot change in one call; {limit} is the limit")
+        if not batches or needed > room:
+            batches.append([])
+            room = limit
+        batches[-1].append(item)
+        room -= needed
+    return tuple(tuple(group) for group in batches)
+
+
+def schedule(calls: int, endpoints: int) -> tuple[tuple[int, float], ...]:
+    """(endpoint number, earliest start in seconds from the first) for each of `calls`.
+
+    Calls go round the endpoints, so that many of them are soon done while no endpoint sees more
+    than its quota.
+    """
+    return tuple((n % endpoints, (n // endpoints) * SPACING) for n in range(calls))
+
+
+def _move(service: Service, states: States, target: str) -> ServiceMove:
+    def entries(controls: Mapping[str, str], kind: str) -> list[Entry]:
+        return [
+            Entry(arn, region, states.get(arn), region == target, kind)
+            for region, arn in controls.items()
+        ]
+
+    listed = entries(service.routing_controls, "traffic")
+    if service.database is not None:
+        listed += entries(service.database.routing_controls, "database")
+    return ServiceMove(service, active_regions(service, states), target, tuple(listed))
+
+
+def _destination(service: Service, states: States, request: Request) -> str:
+    """The target; or, of a service that an evacuation does not concern, where it already is."""
+    active = active_regions(service, states)
+    elsewhere = len(active) == 1 and active[0] not in (request.region, request.target)
+    return active[0] if request.region is not None and elsewhere else request.target

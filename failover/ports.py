@@ -1,0 +1,90 @@
+"""The outside world as the tool sees it: three small protocols and the values they give.
+
+The shell's implementations are in `arc_transport`, `dns` and `probe`; tests pass their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from failover.recovery import Endpoint
+
+
+class EndpointFailed(Exception):
+    """This endpoint did not do it; the next one may.
+
+    `ambiguous`: it may have been done all the same (a time-out after the request was sent).
+    `retry_after`: seconds that the endpoint asked to be left alone, or None.
+    """
+
+    def __init__(
+        self, cause: str, *, ambiguous: bool = False, retry_after: float | None = None
+    ) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.ambiguous = ambiguous
+        self.retry_after = retry_after
+
+
+class ArcTransport(Protocol):
+    """One attempt at one endpoint.
+
+    Raises EndpointFailed where the next endpoint may help; SafetyRuleRefusal, CallRejected or
+    CredentialsError where it cannot. Callable from several threads.
+    """
+
+    def list_states(self, endpoint: Endpoint) -> dict[str, bool]:
+        """Every routing control of the cluster: ARN → is it On?"""
+
+    def update_states(self, endpoint: Endpoint, entries: Mapping[str, bool]) -> None:
+        """Sets all of `entries` in one transaction."""
+
+
+class Resolver(Protocol):
+    def addresses(self, host: str) -> tuple[str, ...]:
+        """The IPv4 addresses of `host`, asked anew. Raises OSError when there is no answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one request from outside came to."""
+
+    url: str
+    address: str | None
+    """The address connected to, None when there was none to connect to."""
+    ms: int
+    status: int | None = None
+    region: str | None = None
+    """The region that the answer itself names: `X-Region`, or `region` of a JSON body."""
+    error: str | None = None
+    """Why there was no answer."""
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None and self.status is not None and 200 <= self.status < 300
+
+    def describe(self) -> str:
+        if self.error is not None:
+            return self.error
+        return f"HTTP {self.status}" + (f" from {self.region}" if self.region else "")
+
+
+class Probe(Protocol):
+    def get(self, url: str, address: str) -> Answer:
+        """One GET of `url` over a new connection to `address`. Never raises for a bad answer."""
+
+
+def served_by(answer: Answer, addresses: Mapping[str, Iterable[str]]) -> str | None:
+    """The region that gave `answer`: the one it names, else the one whose address it came from.
+
+    `addresses`: region → the addresses that its pinned name is known to have. A proxy such as the
+    external API does not name its own region on every answer; its address does.
+    """
+    if not answer.ok:
+        return None
+    if answer.region is not None:
+        return answer.region
+    owners = [region for region, known in addresses.items() if answer.address in set(known)]
+    return owners[0] if len(owners) == 1 else None

@@ -1,0 +1,200 @@
+"""Plain text for people: tables, the plan, and what was measured. Pure; no colour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from failover.arc import QUORUM
+from failover.events import Event
+from failover.journal import control_text, on_off
+from failover.observe import Snapshot, View
+from failover.plan import (
+    Plan,
+    Request,
+    ServiceMove,
+    States,
+    active_regions,
+    describe_active,
+    schedule,
+)
+from failover.recovery import Recovery, Service
+from failover.steps import Run
+from failover.verdict import Verdict
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as they need to be, two spaces apart; no trailing blanks."""
+    lines = [list(head), *(list(row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def request_line(request: Request) -> str:
+    if request.region is not None:
+        return f"evacuate {request.region} to {request.target}"
+    return f"move {', '.join(request.services)} to {request.target}"
+
+
+def plan_text(plan: Plan, endpoints: int) -> str:
+    """The plan as it is shown before anything changes."""
+    parts = [f"Plan: {request_line(plan.request)}"]
+    if plan.moves:
+        parts += ["", table(("SERVICE", "FROM", "TO", "CONTROLS"), [_row(m) for m in plan.moves])]
+        parts += ["", _calls_line(plan, endpoints)]
+    if plan.settled:
+        there = ", ".join(f"{m.service.name} ({m.target})" for m in plan.settled)
+        parts += ["", f"Already there: {there}"]
+    if plan.left_out:
+        parts += ["", "Not moved:", *(f"  {name}: {why}" for name, why in plan.left_out)]
+    return "\n".join(parts)
+
+
+def _calls_line(plan: Plan, endpoints: int) -> str:
+    calls = len(plan.batches)
+    controls = sum(len(m.entries) for m in plan.moves)
+    noun = "one atomic update" if calls == 1 else f"{calls} atomic updates"
+    line = f"{noun} of {controls} controls"
+    last = schedule(calls, max(1, endpoints))[-1][1]
+    return line + (f", spread over {last:.1f} s to stay within ARC's quota" if last else "")
+
+
+def _row(move: ServiceMove) -> tuple[str, str, str, str]:
+    controls = ", ".join(
+        f"{'' if e.kind == 'traffic' else e.kind + ' '}{e.region} "
+        + (
+            on_off(e.current)
+            if e.current == e.wanted
+            else f"{on_off(e.current)} → {on_off(e.wanted)}"
+        )
+        for e in move.entries
+    )
+    return move.service.name, move.source, move.target, controls
+
+
+def status_text(recovery: Recovery, snapshot: Snapshot, faults: Sequence[str]) -> str:
+    """`failover status`: service × region, and what the outside says."""
+    states = snapshot.reading.agreed()
+    head = ["SERVICE", "ACTIVE"]
+    head += [r for r in recovery.regions] + ["DNS", "ANSWERS"]
+    rows = []
+    for name, view in snapshot.views.items():
+        service = recovery.services[name]
+        cells = [
+            f"{control_text(states, service.routing_controls[r]):<3} {_probe_cell(view, r)}"
+            for r in recovery.regions
+        ]
+        active = _active_cell(service, states)
+        rows.append([name, active, *cells, _dns_cell(view), _answer_cell(view)])
+    reading = snapshot.reading
+    lines = [table(head, rows), "", _endpoints_line(recovery, snapshot)]
+    if snapshot.fault is not None:
+        lines.append(f"  {snapshot.fault}")
+    lines += [f"  {region}: {cause}" for region, cause in reading.causes.items()]
+    if faults:
+        lines += ["", "Not as it should be:", *(f"  {fault}" for fault in faults)]
+    return "\n".join(lines)
+
+
+def _active_cell(service: Service, states: States) -> str:
+    said = {control_text(states, arn) for arn in service.routing_controls.values()}
+    odd = said - {"On", "Off"}
+    return "/".join(sorted(odd)) if odd else describe_active(active_regions(service, states))
+
+
+def _endpoints_line(recovery: Recovery, snapshot: Snapshot) -> str:
+    answered = snapshot.reading.ms
+    times = f", in {min(answered.values())} to {max(answered.values())} ms" if answered else ""
+    return (
+        f"ARC endpoints: {len(snapshot.reading.states)} of {len(recovery.cluster_endpoints)} "
+        f"answered{times}"
+    )
+
+
+def _probe_cell(view: View, region: str) -> str:
+    look = view.pinned[region]
+    if view.healthy(region):
+        return f"ok {look.answer.ms} ms"
+    return look.answer.describe()
+
+
+def _dns_cell(view: View) -> str:
+    if view.host is None or not view.host.addresses:
+        return "no answer"
+    return view.dns_region() or ", ".join(view.host.addresses)
+
+
+def _answer_cell(view: View) -> str:
+    if view.host is None:
+        return "no answer"
+    region = view.answering_region()
+    return f"{region} {view.host.answer.ms} ms" if region else view.host.answer.describe()
+
+
+def status_faults(recovery: Recovery, snapshot: Snapshot) -> list[str]:
+    """What is not as it should be; empty when cluster, DNS and answers agree. Pure."""
+    states = snapshot.reading.agreed()
+    faults = []
+    for arn, said in snapshot.reading.disagreements().items():
+        seen = ", ".join(f"{region} says {on_off(is_on)}" for region, is_on in sorted(said.items()))
+        faults.append(f"the endpoints disagree on {arn}: {seen}")
+    if snapshot.fault is not None or not snapshot.reading.states:
+        return ["the routing controls could not be read"]
+    if len(snapshot.reading.states) < min(QUORUM, len(recovery.cluster_endpoints)):
+        faults.append(f"fewer than {QUORUM} ARC endpoints answered")
+    for name, view in snapshot.views.items():
+        active = active_regions(recovery.services[name], states)
+        faults += [f"{name}: {fault}" for fault in _service_faults(view, active)]
+    return faults
+
+
+def _service_faults(view: View, active: Sequence[str]) -> list[str]:
+    if len(active) != 1:
+        return [f"active region: {describe_active(active)}; exactly one control should be On"]
+    region = active[0]
+    faults = []
+    if view.dns_region() != region:
+        faults.append(f"DNS answers {_dns_cell(view)}, not {region}")
+    if view.answering_region() != region:
+        faults.append(f"the failover name answers {_answer_cell(view)}, not from {region}")
+    for pinned, look in view.pinned.items():
+        if not view.healthy(pinned):
+            role = "active" if pinned == region else "standby"
+            faults.append(f"{pinned} ({role}) does not answer well: {look.answer.describe()}")
+    return faults
+
+
+def event_line(event: Event) -> str | None:
+    """How progress is shown; None for an event without a text."""
+    if not event.text:
+        return None
+    return f"{event.ms / 1000:7.2f} s  {event.text}"
+
+
+def result_text(plan: Plan, run: Run, verdict: Verdict) -> str:
+    """What came of it, with the times that were measured from outside."""
+    parts = []
+    timed = [m for m in plan.moves if run.timeline(m.service.name).commanded_ms is not None]
+    if timed:
+        head = ("SERVICE", "NOW IN", "ACCEPTED", "READ BACK", "DNS", "FIRST ANSWER")
+        parts += [table(head, [_times_row(m, run) for m in timed]), "(times from the command)"]
+    if verdict.exit_code == 0:
+        done = "Done." if plan.moves else "Nothing to do: everything is already there."
+        parts.append(done)
+    else:
+        parts += [f"{verdict.status.capitalize()} (exit {verdict.exit_code}):"]
+        parts += ["  " + reason.replace("\n", "\n  ") for reason in verdict.reasons]
+    return "\n".join(parts)
+
+
+def _times_row(move: ServiceMove, run: Run) -> tuple[str, ...]:
+    times = run.timeline(move.service.name).document()
+    keys = ("accepted_ms", "read_back_ms", "dns_ms", "first_answer_ms")
+    now = move.target if times["first_answer_ms"] is not None else "not confirmed"
+    return (move.service.name, now, *(_ms(times[key]) for key in keys))
+
+
+def _ms(value: int | None) -> str:
+    return "not seen" if value is None else f"{value} ms"

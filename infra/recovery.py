@@ -1,0 +1,128 @@
+"""`recovery.json`: all that an operator needs to move a service when no control plane answers.
+
+`recovery_document` is pure; whoever deploys fetches the cluster's endpoints once (they are a list,
+which a stack output cannot carry) and writes the document where it survives the loss of AWS access:
+outside AWS.
+
+Downside: it is a snapshot. Deploying a service again in a new stack makes new ARNs and therefore
+needs a new file.
+
+Errors: `RecoveryError`, alone in its tree, with everything that is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from infra.stacks import routing_step
+from infra.topology import API, Service, Topology
+
+VERSION = 1
+
+_RULES = {"AtLeastOneArn": "{service}-at-least-one", "AtMostOneArn": "{service}-at-most-one"}
+_DATABASE_RULES = {
+    "DatabaseAtLeastOneArn": "{service}-database-at-least-one",
+    "DatabaseAtMostOneArn": "{service}-database-at-most-one",
+    "PrimaryInterlockArn": "{service}-interlock-{primary}",
+    "SecondaryInterlockArn": "{service}-interlock-{secondary}",
+}
+"""Output of routing.yaml -> name of the safety rule, as that template names it."""
+
+
+class RecoveryError(Exception):
+    """The document cannot be made. `reasons` lists everything that is missing or wrong."""
+
+    def __init__(self, reasons: tuple[str, ...]) -> None:
+        self.reasons = reasons
+        super().__init__("no recovery document:\n" + "\n".join(f"  - {r}" for r in reasons))
+
+
+def recovery_document(
+    topology: Topology,
+    outputs: Mapping[str, Mapping[str, str]],
+    cluster_endpoints: Sequence[Mapping[str, str]],
+    pinned_port: int | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The recovery document of a deployed topology, ready for JSON.
+
+    `outputs`: step name -> output name -> value, of all steps. `cluster_endpoints`: `region` and
+    `url` of each of the five. `pinned_port`: port of the pinned addresses when it is not 443.
+    `extra`: further keys of the top level (`endpoints`, `dns`, `tls`). Raises RecoveryError.
+    """
+    reasons = [
+        f"cluster endpoint {dict(endpoint)!r} needs a region and a url"
+        for endpoint in cluster_endpoints
+        if not endpoint.get("region") or not endpoint.get("url")
+    ]
+    if not cluster_endpoints:
+        reasons.append("there are no cluster endpoints")
+    services = {}
+    for service in (*topology.services.values(), Service(API)):
+        stack = routing_step(service.name)
+        entry = _Entry(topology, service, outputs.get(stack, {}), stack, pinned_port)
+        services[service.name] = entry.document()
+        reasons += entry.missing
+    document = {
+        "version": VERSION,
+        "domain": topology.domain,
+        "regions": list(topology.regions),
+        "cluster_endpoints": [dict(endpoint) for endpoint in cluster_endpoints],
+        "services": services,
+    }
+    reasons += [
+        f"{key} is made here; extra cannot set it" for key in document.keys() & (extra or {})
+    ]
+    if reasons:
+        raise RecoveryError(tuple(reasons))
+    return {**document, **(extra or {})}
+
+
+class _Entry:
+    """One service's part; `missing` grows while it is made."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        service: Service,
+        outputs: Mapping[str, str],
+        stack: str,
+        port: int | None,
+    ) -> None:
+        self._topology, self._service, self._outputs = topology, service, outputs
+        self._stack, self._port = stack, port
+        self.missing: list[str] = []
+
+    def document(self) -> dict[str, Any]:
+        topology, name = self._topology, self._service.name
+        port = "" if self._port in (None, 443) else f":{self._port}"
+        document: dict[str, Any] = {
+            "host": topology.host(name),
+            "control_panel": self._output("ControlPanelArn"),
+            "routing_controls": self._controls("{role}ControlArn"),
+            "safety_rules": self._rules(_RULES),
+            "pinned": {
+                region: f"https://{topology.pinned_host(name, region)}{port}"
+                for region in topology.regions
+            },
+        }
+        if self._service.database:
+            document["safety_rules"] |= self._rules(_DATABASE_RULES)
+            controls = self._controls("Database{role}ControlArn")
+            document["database"] = {"routing_controls": controls}
+        return document
+
+    def _output(self, name: str) -> str:
+        if name not in self._outputs:
+            self.missing.append(f"stack {self._stack} has no output {name}")
+        return self._outputs.get(name, "")
+
+    def _controls(self, pattern: str) -> dict[str, str]:
+        roles = zip(self._topology.regions, ("Primary", "Secondary"), strict=True)
+        return {region: self._output(pattern.format(role=role)) for region, role in roles}
+
+    def _rules(self, rules: Mapping[str, str]) -> dict[str, str]:
+        primary, secondary = self._topology.regions
+        named = {"service": self._service.name, "primary": primary, "secondary": secondary}
+        return {name.format(**named): self._output(output) for output, name in rules.items()}

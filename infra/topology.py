@@ -1,0 +1,136 @@
+"""`topology.toml`, the one declaration: domain, regions and services.
+
+`load_topology` reads and checks it; everything else (stacks, gateway routes, lab, recovery file)
+is made from the `Topology` it returns. All faults are reported at once.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+API = "api"
+"""Name of the external API's own entry: its host is `api.<domain>` and it has its own switch."""
+
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+_DOMAIN = re.compile(r"(?=.{4,190}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]")
+_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
+
+
+class TopologyError(Exception):
+    """`topology.toml` cannot be used. `reasons` lists every fault."""
+
+    def __init__(self, path: Path, reasons: tuple[str, ...]) -> None:
+        self.reasons = reasons
+        super().__init__(f"{path} cannot be used:\n" + "\n".join(f"  - {r}" for r in reasons))
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One line of `[services]`."""
+
+    name: str
+    code: str = ""
+    """Folder below `services/` with its code; its own name when empty. Services may share one."""
+    database: str = ""
+    """"aurora" or empty."""
+    switch: str = "arc"
+
+    @property
+    def folder(self) -> str:
+        return self.code or self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    domain: str
+    regions: tuple[str, ...]
+    services: Mapping[str, Service]
+
+    @property
+    def primary(self) -> str:
+        return self.regions[0]
+
+    def host(self, service: str) -> str:
+        """The failover name, for users."""
+        return f"{service}.{self.domain}"
+
+    def pinned_host(self, service: str, region: str) -> str:
+        """The name pinned to one region, for probes."""
+        return f"{service}.{region}.{self.domain}"
+
+
+def load_topology(path: Path, services_dir: Path | None = None) -> Topology:
+    """The checked topology of `path`.
+
+    `services_dir`: where the services' code lies; `services/` beside the file by default.
+    Raises TopologyError with every reason.
+    """
+    try:
+        document = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise TopologyError(path, ("there is no such file",)) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TopologyError(path, (f"not TOML: {error}",)) from None
+    reasons: list[str] = []
+    topology = _parse(document, services_dir or path.parent / "services", reasons)
+    if reasons:
+        raise TopologyError(path, tuple(reasons))
+    return topology
+
+
+def _parse(document: Mapping[str, Any], services_dir: Path, reasons: list[str]) -> Topology:
+    for key in document.keys() - {"domain", "regions", "services"}:
+        reasons.append(f"unknown key {key!r}; known are domain, regions, services")
+    domain = document.get("domain")
+    if not isinstance(domain, str) or not _DOMAIN.fullmatch(domain):
+        reasons.append(f'domain: {domain!r} is not a domain name such as "example.com"')
+    regions = document.get("regions")
+    if not isinstance(regions, list) or not all(isinstance(r, str) for r in regions):
+        reasons.append("regions: give a list of region names, the primary first")
+        regions = []
+    else:
+        reasons.extend(
+            f'regions: {r!r} is not a region name such as "us-east-1"'
+            for r in regions
+            if not _REGION.fullmatch(r)
+        )
+        if len(regions) != 2:
+            reasons.append(f"regions: two are needed, {len(regions)} given")
+        elif regions[0] == regions[1]:
+            reasons.append(f"regions: {regions[0]!r} is given twice")
+    declared = document.get("services")
+    if not isinstance(declared, dict) or not declared:
+        reasons.append("services: at least one [services.<name>] is needed")
+        declared = {}
+    services = {n: _service(n, d, services_dir, reasons) for n, d in declared.items()}
+    return Topology(str(domain), tuple(regions), services)
+
+
+def _service(name: str, given: Any, services_dir: Path, reasons: list[str]) -> Service:
+    at = f"services.{name}"
+    if not _NAME.fullmatch(name) or name.endswith("-"):
+        reasons.append(f"{at}: a name is 1 to 31 of a-z, 0-9 and -, begins with a letter")
+    if name == API:
+        reasons.append(f"{at}: {API!r} is the name of the external API itself")
+    if not isinstance(given, dict):
+        reasons.append(f"{at}: write it as a table, [services.{name}]")
+        return Service(name)
+    known = {f.name for f in fields(Service)} - {"name"}
+    for key in given.keys() - known:
+        reasons.append(f"{at}: unknown key {key!r}; known are {', '.join(sorted(known))}")
+    for key in given.keys() & known:
+        if not isinstance(given[key], str):
+            reasons.append(f"{at}.{key}: {given[key]!r} is not a string")
+    service = Service(name, **{k: str(v) for k, v in given.items() if k in known})
+    if service.database not in ("", "aurora"):
+        reasons.append(f'{at}.database: {service.database!r}; only "aurora" is known')
+    if service.switch != "arc":
+        reasons.append(f'{at}.switch: {service.switch!r}; only "arc" is known')
+    if not (services_dir / service.folder / "app.py").is_file():
+        reasons.append(f"{at}: there is no {services_dir.name}/{service.folder}/app.py")
+    return service

@@ -1,0 +1,62 @@
+"""The back door through which `lab status` and `lab fault` reach the lab's processes.
+
+One JSON line in, one JSON line out, over a Unix socket that only this user can open. It is no part
+of what the lab imitates; nothing but the lab's own commands uses it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from lab.errors import LabError
+
+Handler = Callable[[str, dict[str, Any]], Awaitable[Any]]
+"""(command, arguments) -> something that JSON can carry; raises LabError to refuse."""
+
+
+async def serve(path: str, handler: Handler) -> asyncio.AbstractServer:
+    """Listen on `path` and answer each line with the handler's result."""
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            line = await asyncio.wait_for(reader.readline(), 5)
+            request = json.loads(line)
+            try:
+                answer = {"result": await handler(request["command"], request["arguments"])}
+            except LabError as error:
+                answer = {"error": str(error)}
+            writer.write(json.dumps(answer).encode() + b"\n")
+            await writer.drain()
+        except (OSError, ValueError, KeyError, TimeoutError):
+            pass  # the caller went away or spoke nonsense: nothing to answer
+        finally:
+            writer.close()
+
+    mask = os.umask(0o177)
+    try:
+        return await asyncio.start_unix_server(connected, path)
+    finally:
+        os.umask(mask)
+
+
+def call(path: Path, command: str, timeout: float = 5.0, **arguments: Any) -> Any:
+    """Ask a process; raises LabError when it refuses, OSError when it cannot be reached in time."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(timeout)
+        connection.connect(str(path))
+        request = {"command": command, "arguments": arguments}
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        with connection.makefile("rb") as stream:
+            line = stream.readline()
+    if not line:
+        raise ConnectionError(f"{path.name} closed the connection")
+    answer = json.loads(line)
+    if "error" in answer:
+        raise LabError(answer["error"])
+    return answer["result"]

@@ -1,0 +1,191 @@
+"""The demo's sequence of events: what is done, in which order, and what is waited for.
+
+Every wait is for something seen from outside (so many answers from the expected region), with a
+limit. The story commands and records; it judges nothing: `python -m loadtest.evidence` does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from infra.topology import API, Topology, load_topology
+from lab.cli import pick_network
+from lab.demo.screen import Screen
+from lab.demo.traffic import Traffic
+from lab.errors import LabError
+from lab.faults import Faults
+from lab.lifecycle import Lab
+from lab.settings import PROFILES
+
+SETTLE_SECONDS = 30.0
+"""So long may it take until every service answers from where it should."""
+
+
+class Unsettled(LabError):
+    """Something that should have been seen from outside was not seen in time."""
+
+
+@dataclass
+class Story:
+    lab: Lab
+    topology_file: Path
+    reports: Path
+    rate: int
+    samples: int
+    moves: list[dict[str, Any]] = field(default_factory=list)
+
+    def run(self) -> int:
+        """The whole demo; returns the exit code of the evidence."""
+        topology = load_topology(self.topology_file)
+        self.reports.mkdir(parents=True, exist_ok=True)
+        network = pick_network(self.lab, "auto", self.topology_file)
+        self.lab.up(self.topology_file, network, PROFILES["fast"])
+        try:
+            with Screen(topology) as screen:
+                self._with_traffic(topology, screen)
+        finally:
+            self.lab.down()
+        return self._judge()
+
+    def _with_traffic(self, topology: Topology, screen: Screen) -> None:
+        traffic = Traffic(self.lab, self.reports, self.rate, screen)
+        try:
+            self._tell(topology, screen, traffic)
+        finally:
+            traffic.stop()
+
+    def _tell(self, topology: Topology, screen: Screen, traffic: Traffic) -> None:
+        first, second = topology.regions
+        services = list(topology.services)
+        one = "service1" if "service1" in services else services[-1]
+        everywhere = dict.fromkeys(services, first)
+
+        screen.event("traffic on every service")
+        self._steady(traffic, everywhere)
+
+        self._move(screen, [one], first, second)
+        self._steady(traffic, {**everywhere, one: second})
+        self._move(screen, [one], second, first)
+        self._steady(traffic, everywhere)
+
+        killed_at = self._kill(screen, services, first)
+        if not traffic.wait(lambda: traffic.failed_since(killed_at) > 0, SETTLE_SECONDS):
+            raise Unsettled(f"{first} was killed, and no request failed")
+        self._evacuate(screen, services, first, second)
+        self._steady(traffic, dict.fromkeys(services, second))
+
+        self._restore(screen, services, first)
+        self._move(screen, [*services, API], second, first)
+        self._steady(traffic, everywhere)
+
+    # ---- chapters
+
+    def _move(self, screen: Screen, services: list[str], old: str, new: str) -> None:
+        screen.event(f"failover move {' '.join(services)} --to {new}")
+        with self._recorded("planned_move", services, old, new):
+            self._failover(screen, "move", *services, "--to", new)
+
+    def _kill(self, screen: Screen, services: list[str], region: str) -> float:
+        screen.event(f"{region} killed without warning")
+        with self._recorded("region_killed", services, region, None) as at:
+            Faults(self.lab).region(region, "kill")
+        return at
+
+    def _evacuate(self, screen: Screen, services: list[str], old: str, new: str) -> None:
+        screen.event(f"failover evacuate {old}")
+        with self._recorded("evacuation", [*services, API], old, new):
+            self._failover(screen, "evacuate", old)
+
+    def _restore(self, screen: Screen, services: list[str], region: str) -> None:
+        screen.event(f"{region} restored")
+        with self._recorded("region_restored", services, None, region):
+            Faults(self.lab).region(region, "restore")
+
+    # ---- means
+
+    def _failover(self, screen: Screen, *arguments: str) -> None:
+        command = [sys.executable, "-m", "failover", *arguments, "--yes", "--json"]
+        journal = ["--journal-dir", str(self.reports / "journal")]
+        done = subprocess.run(
+            [*command, *journal],
+            env=self.lab.environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if done.returncode:
+            raise LabError(
+                f"failover {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}"
+            )
+        screen.event(f"failover {arguments[0]} done")
+
+    def _steady(self, traffic: Traffic, expected: dict[str, str]) -> None:
+        """Wait until every service has answered `samples` times from its region since now."""
+        since = time.time()
+
+        def seen() -> bool:
+            return all(
+                traffic.answers_since(since, service, region) >= self.samples
+                for service, region in expected.items()
+            )
+
+        if not traffic.wait(seen, SETTLE_SECONDS):
+            seen_so_far = {s: traffic.answers_since(since, s, r) for s, r in expected.items()}
+            raise Unsettled(f"expected {expected}; seen in {SETTLE_SECONDS:.0f} s: {seen_so_far}")
+
+    def _recorded(
+        self, kind: str, services: list[str], old: str | None, new: str | None
+    ) -> _Recorded:
+        return _Recorded(self.moves, kind, services, old, new)
+
+    def _judge(self) -> int:
+        moves = self.reports / "moves.json"
+        moves.write_text(json.dumps(self.moves, indent=1))
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "loadtest.evidence"),
+                *("--report", str(self.reports / "load.json"), "--moves", str(moves)),
+                *("--recovery-file", str(self.lab.paths.recovery)),
+                *("--json", str(self.reports / "demo.json")),
+                *("--html", str(self.reports / "demo.html")),
+            ],
+            env=os.environ,
+            check=False,
+        )
+        return done.returncode
+
+
+@dataclass
+class _Recorded:
+    """Context manager that writes one commanded event, with its times, into the list."""
+
+    moves: list[dict[str, Any]]
+    kind: str
+    services: list[str]
+    old: str | None
+    new: str | None
+    began: float = 0.0
+
+    def __enter__(self) -> float:
+        self.began = time.time()
+        return self.began
+
+    def __exit__(self, *_: object) -> None:
+        self.moves.append(
+            {
+                "kind": self.kind,
+                "services": self.services,
+                "from": self.old,
+                "to": self.new,
+                "commanded_at": self.began,
+                "ended_at": time.time(),
+            }
+        )

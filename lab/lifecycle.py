@@ -1,0 +1,367 @@
+"""`lab up` and `lab down`: from topology and templates to two answering regions, and back.
+
+The order of `up`: check everything that can be checked (topology, ports), package the services,
+resolve the stacks, start the processes side by side, switch the primaries On, ask every service in
+every region for an answer, and only then write `lab.json`. Whatever fails or interrupts it, all
+that was started is stopped again. Every step sets a wanted state, so both commands can be repeated:
+`up` on a running lab starts only the processes that are missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infra.recovery import recovery_document
+from infra.stacks import Application, stack_list
+from infra.topology import Topology, load_topology
+from lab import certs, control
+from lab.errors import LabError, PreconditionError
+from lab.model import Deployment
+from lab.packaging import package_all
+from lab.paths import LabPaths
+from lab.process import Process, ProcessTable, wait_until
+from lab.settings import (
+    ARC_PORT,
+    ARC_REGIONS,
+    DNS_PORT,
+    HTTPS_PORT,
+    Network,
+    Profile,
+    Settings,
+)
+from lab.stacks import deploy
+
+START_SECONDS = 20.0
+"""A process that is not ready by then has failed."""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """One lab directory. `say` takes the lines that a person sees."""
+
+    paths: LabPaths
+    say: Say
+
+    @property
+    def processes(self) -> ProcessTable:
+        return ProcessTable(self.paths.run)
+
+    def environment(self) -> dict[str, str]:
+        """This process's environment with the variables of `env` added, for commands run beside."""
+        lines = self.paths.env.read_text().splitlines()
+        pairs = (line.removeprefix("export ").partition("=") for line in lines)
+        return {**os.environ, **{name: value.strip("'") for name, _, value in pairs}}
+
+    # ---- up
+
+    def up(self, topology_file: Path, network: Network, profile: Profile) -> None:
+        """Bring the lab to "everything answers". Raises LabError; then nothing is left running."""
+        topology = load_topology(topology_file)
+        settings = Settings(
+            network, profile, topology.domain, topology.regions, str(topology_file.resolve())
+        )
+        with self._lock():
+            self._refuse_other_settings(settings)
+            if not self.paths.lab_json.exists():
+                self.processes.stop(self.processes.alive())  # left over from an interrupted start
+            running = {p.name for p in self.processes.alive()}
+            missing = [n for n in process_names(settings) if n not in running]
+            if not missing:
+                self.say("already up")
+                return
+            check_ports(settings, missing)
+            try:
+                self._start(topology, settings, missing)
+            except BaseException:  # Ctrl-C too: nothing that this call started may stay
+                self.processes.stop(p for p in self.processes.alive() if p.name in missing)
+                raise
+
+    def _start(self, topology: Topology, settings: Settings, missing: list[str]) -> None:
+        began = time.monotonic()
+        if not self.paths.lab_json.exists():
+            self._deploy(topology, settings)
+        for name in missing:
+            self.spawn(name)
+        self._await_ready(missing)
+        document = json.loads(self.paths.recovery.read_text())
+        if "global" in missing:
+            control.call(self.paths.socket("global"), "switch_primaries_on", services=document)
+        self._await_answers(topology, settings)
+        write_public_face(self.paths, settings, topology, self.processes)
+        self.say(f"up after {time.monotonic() - began:.1f} s: {api_url(settings)}")
+
+    def _deploy(self, topology: Topology, settings: Settings) -> None:
+        steps = stack_list(topology)
+        applications = [s for s in steps if isinstance(s, Application)]
+        self.say(f"packaging {len({a.folder for a in applications})} services for two regions")
+        services_dir = Path(settings.topology_file).parent / "services"
+        packages = package_all(topology, applications, services_dir, self.paths.build)
+        self.say(f"resolving {len(steps)} stacks")
+        deployment = deploy(steps, topology, packages)
+        self.paths.root.mkdir(parents=True, exist_ok=True)
+        deployment.save(self.paths.deployment)
+        settings.save(self.paths.settings)
+        certs.issue(self.paths, deployment, settings.regions)
+        write_recovery(self.paths, settings, topology, deployment)
+
+    def spawn(self, name: str) -> Process:
+        argv = [sys.executable, "-m", "lab.serve", str(self.paths.root.resolve()), name]
+        environment = {
+            k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PYTHON", "COV_"))
+        }
+        return self.processes.spawn(name, argv, self.paths.log / f"{name}.log", environment)
+
+    def _await_ready(self, names: list[str]) -> None:
+        for name in names:
+
+            def ready(name: str = name) -> bool:
+                if self.processes.get(name) is None:
+                    raise LabError(f"{name} did not start:\n{self._log_tail(name)}")
+                with contextlib.suppress(OSError):
+                    return bool(control.call(self.paths.socket(name), "ready", timeout=2))
+                return False
+
+            if not wait_until(ready, START_SECONDS):
+                tail = self._log_tail(name)
+                raise LabError(f"{name} was not ready after {START_SECONDS:.0f} s:\n{tail}")
+
+    def _log_tail(self, name: str) -> str:
+        path = self.paths.log / f"{name}.log"
+        lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+        return "\n".join([*(f"  {line}" for line in lines[-15:]), f"  (all of it: {path})"])
+
+    def _await_answers(self, topology: Topology, settings: Settings) -> None:
+        """Every service, in every region that is not on purpose down, answers through TLS."""
+        context = certs.client_context(self.paths.ca)
+        alive = {p.name for p in self.processes.alive()}
+        wanted = [
+            (region, topology.pinned_host(service, region))
+            for region in settings.regions
+            if region in alive
+            for service in topology.services
+        ]
+        def ask(item: tuple[str, str]) -> str | None:
+            return _first_fault(settings.region_address(item[0]), item[1], context)
+
+        with ThreadPoolExecutor(8) as pool:
+            faults = [fault for fault in pool.map(ask, wanted) if fault]
+        if faults:
+            raise LabError("\n".join(faults))
+
+    # ---- down
+
+    def down(self) -> None:
+        """Stop every process of the lab. Its files stay, but for the public face."""
+        with self._lock():
+            alive = self.processes.alive()
+            self.processes.stop(alive)
+            for path in (self.paths.lab_json, self.paths.env):
+                path.unlink(missing_ok=True)
+            for name in ("global", *self._regions()):
+                self.paths.socket(name).unlink(missing_ok=True)
+            self.say(f"down: {len(alive)} processes stopped" if alive else "already down")
+
+    def _regions(self) -> tuple[str, ...]:
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return Settings.load(self.paths.settings).regions
+        return ()
+
+    # ---- both
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        """One `up` or `down` at a time."""
+        self.paths.root.mkdir(parents=True, exist_ok=True)
+        with (self.paths.root / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise PreconditionError(
+                    f"another lab command is at work in {self.paths.root}; wait for it"
+                ) from None
+            yield
+
+    def _refuse_other_settings(self, wanted: Settings) -> None:
+        if not self.paths.lab_json.exists():
+            return
+        running = Settings.load(self.paths.settings)
+        if running != wanted and self.processes.alive():
+            raise PreconditionError(
+                f"the lab in {self.paths.root} runs with other settings; stop it with: lab down"
+            )
+        if running != wanted:
+            self.paths.lab_json.unlink()
+
+    def restore(self, region: str) -> None:
+        """Start a region's processes again and wait until its services answer."""
+        settings = Settings.load(self.paths.settings)
+        topology = load_topology(Path(settings.topology_file))
+        with self._lock():
+            if self.processes.get(region) is None:
+                check_ports(settings, [region])
+                self.spawn(region)
+                self._await_ready([region])
+            self._await_answers(topology, settings)
+            write_public_face(self.paths, settings, topology, self.processes)
+
+
+def process_names(settings: Settings) -> tuple[str, ...]:
+    return ("global", *settings.regions)
+
+
+def check_ports(settings: Settings, names: list[str]) -> None:
+    """Raise PreconditionError that names every address that is taken."""
+    network = settings.network
+    wanted = [(settings.region_address(r), HTTPS_PORT) for r in settings.regions if r in names]
+    if "global" in names:
+        wanted.append((network.nameserver_address, DNS_PORT))
+        wanted += [(network.arc_address(r), ARC_PORT) for r in ARC_REGIONS]
+    taken = [f"{address}:{port}" for address, port in wanted if not _free(address, port)]
+    if taken:
+        raise PreconditionError(
+            "in use by another program: " + ", ".join(taken) + "\n"
+            "stop it, or start this lab beside it with: lab up --network auto --lab-dir .lab-2"
+        )
+
+
+def _free(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+            probe.listen()
+        except OSError:
+            return False
+    return True
+
+
+def _first_fault(address: str, host: str, context: ssl.SSLContext) -> str | None:
+    """Ask https://<host>/ at this address until it answers 200; what is wrong, if it never does."""
+    fault = ""
+
+    def answers() -> bool:
+        nonlocal fault
+        try:
+            status = _get_status(address, host, context)
+        except OSError as error:
+            fault = str(error)
+            return False
+        fault = f"HTTP {status}"
+        return status == 200
+
+    if wait_until(answers, START_SECONDS, 0.05):
+        return None
+    return f"https://{host}:{HTTPS_PORT}/ does not answer: {fault}"
+
+
+def _get_status(address: str, host: str, context: ssl.SSLContext) -> int:
+    with (
+        socket.create_connection((address, HTTPS_PORT), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname=host) as connection,
+    ):
+        connection.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+        head = connection.recv(64)
+    return int(head.split(b" ", 2)[1]) if head.startswith(b"HTTP/1.1 ") else 0
+
+
+# ---- the public face
+
+
+def api_url(settings: Settings) -> str:
+    return f"https://api.{settings.domain}:{HTTPS_PORT}"
+
+
+def arc_endpoints(settings: Settings) -> list[dict[str, str]]:
+    return [
+        {"region": r, "url": f"http://{settings.network.arc_address(r)}:{ARC_PORT}/v1"}
+        for r in ARC_REGIONS
+    ]
+
+
+def write_recovery(
+    paths: LabPaths, settings: Settings, topology: Topology, deployment: Deployment
+) -> None:
+    """`recovery.json`, by the code that a real deployment uses, pointed at this lab."""
+    extra = {
+        "dns": {"name_servers": [f"{settings.network.nameserver_address}:{DNS_PORT}"]},
+        "tls": {"ca_file": paths.ca.name},
+    }
+    document = recovery_document(
+        topology,
+        deployment.outputs,
+        arc_endpoints(settings),
+        pinned_port=HTTPS_PORT,
+        extra=extra,
+    )
+    write_json(paths.recovery, document)
+
+
+def write_public_face(
+    paths: LabPaths, settings: Settings, topology: Topology, processes: ProcessTable
+) -> None:
+    """`lab.json` and `env`: all that anybody needs to drive this lab."""
+    nameserver = f"{settings.network.nameserver_address}:{DNS_PORT}"
+    pids = {p.name: p.pid for p in processes.alive()}
+    document: dict[str, Any] = {
+        "domain": settings.domain,
+        "api_url": api_url(settings),
+        "ca_file": str(paths.ca),
+        "nameserver": nameserver,
+        "profile": settings.profile.name,
+        "regions": {
+            region: {
+                "address": settings.region_address(region),
+                "pids": [pids[region]] if region in pids else [],
+                "pinned": {
+                    name: f"https://{topology.pinned_host(name, region)}:{HTTPS_PORT}"
+                    for name in (*topology.services, "api")
+                },
+            }
+            for region in settings.regions
+        },
+        "arc_endpoints": arc_endpoints(settings),
+        "recovery_file": str(paths.recovery),
+        "tokens": {},
+        "pids": pids,
+    }
+    write_json(paths.lab_json, document)
+    variables = {
+        "API_URL": document["api_url"],
+        "CA_FILE": str(paths.ca.resolve()),
+        "NAMESERVER": nameserver,
+        "RECOVERY_FILE": str(paths.recovery.resolve()),
+        "AWS_ACCESS_KEY_ID": "lab",
+        "AWS_SECRET_ACCESS_KEY": "lab",
+        "AWS_DEFAULT_REGION": settings.regions[0],
+    }
+    _replace(paths.env, "".join(f"export {k}='{v}'\n" for k, v in variables.items()))
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    _replace(path, json.dumps(document, indent=2) + "\n")
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_suffix(path.suffix + ".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def remove(paths: LabPaths) -> None:
+    """Delete the lab directory; for tests and `make clean` once everything is down."""
+    shutil.rmtree(paths.root, ignore_errors=True)

@@ -1,0 +1,46 @@
+#!/bin/sh
+# Makes .venv in this checkout with everything that `make` needs. Called by the Makefile; safe to repeat.
+# usage: setup.sh GROUP     GROUP is a dependency group of pyproject.toml: demo or dev
+set -eu
+cd "$(dirname "$0")"
+group=$1
+stamp=.venv/.installed-$group
+[ "$stamp" -nt pyproject.toml ] && [ "$stamp" -nt constraints.txt ] && exit 0
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+fail() { say "$*"; exit 1; }
+
+# install_packages WHY PACKAGE…: through the platform's package manager, saying so first.
+install_packages() {
+  why=$1; shift
+  command -v apt-get >/dev/null || fail "$why. Install it with your package manager (Debian's names: $*), then run make again."
+  sudo=
+  if [ "$(id -u)" != 0 ]; then
+    sudo=sudo
+    command -v sudo >/dev/null || fail "$why. As root run: apt-get install $*   then run make again."
+  fi
+  say "$why: running '$sudo apt-get install $*'"
+  $sudo apt-get -qq update
+  DEBIAN_FRONTEND=noninteractive $sudo apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+}
+
+python=
+for candidate in "${PYTHON:-python3}" python3.13 python3.12 python3.11; do
+  if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    python=$candidate
+    break
+  fi
+done
+[ -n "$python" ] || fail "Python 3.11 or newer is needed; set PYTHON=/path/to/python3 if it is not on the PATH"
+"$python" -c 'import venv, ensurepip' 2>/dev/null ||
+  install_packages "Python's venv module is missing" "python3-venv"
+
+if ! [ -x .venv/bin/pip ]; then
+  say "making .venv with $("$python" --version)"
+  "$python" -m venv --clear .venv
+fi
+say "installing the packages of group $group into .venv (about a minute the first time)"
+.venv/bin/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1,<26.3'
+.venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+  --group "$group" --editable .
+touch "$stamp"

@@ -1,0 +1,162 @@
+"""`topology.toml`: what is accepted, and that all faults come out at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infra.topology import Service, TopologyError, load_topology
+
+GOOD = """
+domain = "example.test"
+regions = ["us-east-1", "us-west-2"]
+[services.health]
+[services.copy]
+code = "health"
+[services.todo]
+database = "aurora"
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    for name in ("health", "todo"):
+        (folder / "services" / name).mkdir(parents=True)
+        (folder / "services" / name / "app.py").touch()
+    path = folder / "topology.toml"
+    path.write_text(text)
+    return path
+
+
+def reasons(folder: Path, text: str) -> tuple[str, ...]:
+    with pytest.raises(TopologyError) as caught:
+        load_topology(write(folder, text))
+    assert all(reason in str(caught.value) for reason in caught.value.reasons)
+    return caught.value.reasons
+
+
+def test_a_good_one_is_read(tmp_path: Path) -> None:
+    topology = load_topology(write(tmp_path, GOOD))
+
+    assert topology.domain == "example.test"
+    assert topology.regions == ("us-east-1", "us-west-2")
+    assert topology.primary == "us-east-1"
+    assert dict(topology.services) == {
+        "health": Service("health"),
+        "copy": Service("copy", code="health"),
+        "todo": Service("todo", database="aurora"),
+    }
+    assert topology.services["copy"].folder == "health"
+    assert topology.host("todo") == "todo.example.test"
+    assert topology.pinned_host("todo", "us-west-2") == "todo.us-west-2.example.test"
+
+
+def test_services_may_lie_elsewhere(tmp_path: Path) -> None:
+    path = write(tmp_path / "a", GOOD)
+    moved = path.rename(tmp_path / "topology.toml")
+
+    assert load_topology(moved, tmp_path / "a" / "services").services.keys()
+
+
+def test_all_faults_come_out_at_once(tmp_path: Path) -> None:
+    found = reasons(
+        tmp_path,
+        """
+        domain = "not a domain"
+        region = "us-east-1"
+        regions = ["us-east-1", "Mars"]
+        [services.api]
+        [services.Health]
+        [services.todo]
+        databse = "aurora"
+        database = "oracle"
+        switch = "weights"
+        code = 7
+        """,
+    )
+
+    text = "\n".join(found)
+    for expected in (
+        "unknown key 'region'",
+        "domain: 'not a domain'",
+        "regions: 'Mars'",
+        "services.api: 'api' is the name of the external API itself",
+        "services.Health: a name is",
+        "services.todo: unknown key 'databse'",
+        "services.todo.code: 7 is not a string",
+        "services.todo.database: 'oracle'",
+        "services.todo.switch: 'weights'",
+        "there is no services/Health/app.py",
+    ):
+        assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("regions", "expected"),
+    [
+        ('"us-east-1"', "give a list"),
+        ("[]", "two are needed, 0 given"),
+        ('["us-east-1"]', "two are needed, 1 given"),
+        ('["us-east-1", "us-west-2", "eu-west-1"]', "two are needed, 3 given"),
+        ('["us-east-1", "us-east-1"]', "is given twice"),
+        ("[1, 2]", "give a list"),
+    ],
+)
+def test_two_different_regions_are_needed(tmp_path: Path, regions: str, expected: str) -> None:
+    text = f'domain = "example.test"\nregions = {regions}\n[services.health]\n'
+
+    assert any(expected in reason for reason in reasons(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "name", ["1st", "with_underscore", "ends-", "Upper", "a" * 32, '"with.dot"', '""']
+)
+def test_a_service_name_is_one_dns_label(tmp_path: Path, name: str) -> None:
+    text = f'domain = "example.test"\nregions = ["us-east-1", "us-west-2"]\n[services.{name}]\n'
+
+    assert any("a name is 1 to 31" in reason for reason in reasons(tmp_path, text))
+
+
+@pytest.mark.parametrize("domain", ["test", "-a.test", "a..test", "A.test", "a.test.", "a.1", ""])
+def test_a_domain_has_two_lower_case_labels(tmp_path: Path, domain: str) -> None:
+    text = f'domain = "{domain}"\nregions = ["us-east-1", "us-west-2"]\n[services.health]\n'
+
+    assert any(reason.startswith("domain:") for reason in reasons(tmp_path, text))
+
+
+def test_a_service_is_a_table(tmp_path: Path) -> None:
+    text = 'domain = "a.test"\nregions = ["us-east-1", "us-west-2"]\n[services]\nhealth = 1\n'
+
+    assert any("write it as a table" in reason for reason in reasons(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "text", ['domain = "a.test"\nregions = ["us-east-1", "us-west-2"]\n', "services = []"]
+)
+def test_a_topology_without_services_is_refused(tmp_path: Path, text: str) -> None:
+    assert any("at least one [services.<name>]" in reason for reason in reasons(tmp_path, text))
+
+
+def test_a_missing_file_and_a_broken_one_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(TopologyError, match="there is no such file"):
+        load_topology(tmp_path / "none.toml")
+    assert any("not TOML" in reason for reason in reasons(tmp_path, "domain = "))
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "topology.toml"
+    path.write_bytes(b"\xff\xfe")
+
+    with pytest.raises(TopologyError, match="not TOML"):
+        load_topology(path)
+
+
+def test_a_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TopologyError, match="cannot be read"):
+        load_topology(tmp_path)
+
+
+def test_a_name_that_is_a_stack_of_its_own_kind_cannot_collide(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD.replace("[services.copy]", "[services.copy-us-east-1]"))
+
+    assert "copy-us-east-1" in load_topology(path).services
