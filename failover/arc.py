@@ -41,6 +41,9 @@ one up to the second figure. Two endpoints that hang cost 3 s so, and one that i
 given its chance before anything is called unreachable."""
 DEADLINE = 15.0
 """Seconds for reaching any endpoint at all, in as many rounds as fit."""
+STRAGGLERS = 0.25
+"""Seconds that a read waits for more endpoints once a quorum has answered: one of them may know
+of a change that the others do not see yet."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 2.0
 """Seconds between rounds over all endpoints; doubled each time."""
 
@@ -78,11 +81,7 @@ class Reading:
 
     def agreeing(self, wanted: Wanted) -> list[str]:
         """The endpoints that see every control of `wanted` as wanted."""
-        return [
-            region
-            for region, states in self.states.items()
-            if all(states.get(arn) == is_on for arn, is_on in wanted.items())
-        ]
+        return [region for region, states in self.states.items() if _agrees((0, states), wanted)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +146,8 @@ class Cluster:
         """Rounds until any endpoint has answered; NoEndpointError after `deadline` seconds."""
         rounds = _Rounds(self._clock, self._sleep, deadline)
         while True:
-            reading = self.read()
+            timeout = min(self._read_timeout, rounds.left())
+            reading = self.start_read().finish(timeout, self.quorum, stragglers=True)
             if reading.states:
                 return reading
             rounds.failed((), reading.causes)
@@ -171,7 +171,7 @@ class Cluster:
                 self._pace(endpoint)
                 tried.attempts += 1
                 try:
-                    self._attempt(endpoint, wanted, timeout)
+                    self._attempt(endpoint, wanted, min(timeout, rounds.left()))
                 except EndpointFailed as failure:
                     causes[endpoint.region] = failure.cause
                     tried.note(failure)
@@ -198,7 +198,8 @@ class Cluster:
         """Reads until a quorum sees `wanted`, or `bound` seconds passed; the last reading."""
         end = self._clock() + bound
         while True:
-            reading = self.read(timeout=min(self._read_timeout, max(0.1, end - self._clock())))
+            timeout = min(self._read_timeout, max(0.1, end - self._clock()))
+            reading = self.start_read().finish(timeout, self.quorum, wanted)
             if len(reading.agreeing(wanted)) >= self.quorum or self._clock() + pause >= end:
                 return reading
             self._sleep(pause)
@@ -242,6 +243,14 @@ class Cluster:
         return round((self._clock() - started) * 1000)
 
 
+def _agrees(result: object, wanted: Wanted) -> bool:
+    """Is `result` the answer of an endpoint that sees every control of `wanted` as wanted?"""
+    if not isinstance(result, tuple):
+        return False
+    _, states = result
+    return all(states.get(arn) == is_on for arn, is_on in wanted.items())
+
+
 @dataclass(slots=True)
 class _Tried:
     """What an update has met so far."""
@@ -283,14 +292,33 @@ class ReadRound:
 
         return call
 
-    def finish(self, timeout: float, enough: int) -> Reading:
-        """The reading once `enough` endpoints have answered, or `timeout` seconds passed."""
+    def finish(
+        self,
+        timeout: float,
+        enough: int,
+        wanted: Wanted | None = None,
+        *,
+        stragglers: bool = False,
+    ) -> Reading:
+        """The reading once `enough` endpoints have answered, or `timeout` seconds passed.
 
-        def complete(results: Mapping[str, object]) -> bool:
-            good = sum(not isinstance(r, Exception) for r in results.values())
-            return good >= enough or any(isinstance(r, FailoverError) for r in results.values())
+        With `wanted`, waits a little longer until `enough` of them see these states; with
+        `stragglers`, until all have answered.
+        """
 
-        results = self._calls.wait(timeout, complete)
+        def answers(agreeing_with: Wanted) -> Callable[[Mapping[str, object]], bool]:
+            def complete(results: Mapping[str, object]) -> bool:
+                good = sum(_agrees(result, agreeing_with) for result in results.values())
+                final = any(isinstance(r, FailoverError) for r in results.values())
+                return good >= enough or final
+
+            return complete
+
+        results = self._calls.wait(timeout, answers({}))
+        if wanted is not None:
+            results = self._calls.wait(min(timeout, STRAGGLERS), answers(wanted))
+        elif stragglers:
+            results = self._calls.wait(min(timeout, STRAGGLERS))
         states, causes, ms = {}, {}, {}
         for region in self._regions:
             result = results.get(region)
@@ -321,6 +349,10 @@ class _Rounds:
 
     def over(self) -> bool:
         return self._clock() >= self._end
+
+    def left(self) -> float:
+        """Seconds until the deadline, and never nothing at all."""
+        return max(0.1, self._end - self._clock())
 
     def failed(self, waits: Sequence[float], causes: Mapping[str, str]) -> None:
         """A round found no endpoint: pauses before the next, or raises NoEndpointError.

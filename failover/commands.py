@@ -11,7 +11,7 @@ from typing import Any, TextIO
 
 from failover import journal as journals
 from failover import move, plan, render, steps, verdict
-from failover.arc import Cluster
+from failover.arc import CONSISTENCY, Cluster
 from failover.arc_transport import BotocoreTransport
 from failover.dns import resolver_for
 from failover.errors import (
@@ -42,6 +42,7 @@ class World:
     probe: Probe
     interactive: bool
     ask: Callable[[str], str]
+    events: Callable[[], Events] = Events
 
 
 def real_world(recovery: Recovery) -> World:
@@ -131,7 +132,7 @@ class _Change:
         self._world = world
         self._request = request
         self._out: TextIO = sys.stderr if options.json else sys.stdout
-        self._events = Events()
+        self._events = world.events()
         self._events.listen(self._show)
         self._cluster = Cluster(recovery.cluster_endpoints, world.transport, self._events)
         self._observer = Observer(recovery, self._cluster, world.resolver, world.probe)
@@ -158,6 +159,7 @@ class _Change:
         options = Options(
             deadline=self._options.deadline,
             wait=self._options.wait,
+            read_back=min(CONSISTENCY, self._options.wait),
             need_probe=not self._options.without_target_probe,
         )
         before = self._look(options)

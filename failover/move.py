@@ -76,29 +76,29 @@ class UpdateControls:
         for move in live:
             run.timeline(move.service.name).commanded_ms = run.events.now_ms()
         try:
-            self._update(run, live)
+            self._update(run, live, self.number)
         except SafetyRuleRefusal as refusal:
             if not self.split or len(live) == 1:
                 raise
             run.events.emit("arc.refused", f"{refusal}; asking for each service alone")
-            for move in live:
-                self._update_alone(run, move)
+            for number, move in enumerate(live, self.number + 1):
+                self._update_alone(run, move, number)
 
-    def _update_alone(self, run: Run, move: ServiceMove) -> None:
+    def _update_alone(self, run: Run, move: ServiceMove, number: int) -> None:
         try:
-            self._update(run, [move])
+            self._update(run, [move], number)
         except SafetyRuleRefusal as refusal:
             name = move.service.name
             run.events.emit("arc.refused", f"{name}: {refusal}", service=name)
             run.failures[name] = refusal
 
-    def _update(self, run: Run, moves: Sequence[ServiceMove]) -> None:
+    def _update(self, run: Run, moves: Sequence[ServiceMove], number: int) -> None:
         wanted = {e.arn: e.wanted for move in moves for e in move.entries}
         names = [move.service.name for move in moves]
         run.events.emit(
             "arc.commanded", f"asking ARC to set {len(wanted)} controls", services=names
         )
-        accepted = run.cluster.update(wanted, deadline=run.options.deadline, first=self.number)
+        accepted = run.cluster.update(wanted, deadline=run.options.deadline, first=number)
         event = run.events.emit(
             "arc.accepted",
             f"accepted by ARC endpoint {accepted.endpoint} ({', '.join(names)})",

@@ -17,7 +17,8 @@ API = "api"
 """Name of the external API's own entry: its host is `api.<domain>` and it has its own switch."""
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
-_DOMAIN = re.compile(r"(?=.{4,190}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]")
+_DOMAIN = re.compile(r"(?=.{4,62}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]")
+"""ACM takes 64 characters for a certificate's first name, which is "*." and the domain."""
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 
 
@@ -71,9 +72,11 @@ def load_topology(path: Path, services_dir: Path | None = None) -> Topology:
     Raises TopologyError with every reason.
     """
     try:
-        document = tomllib.loads(path.read_text())
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TopologyError(path, ("there is no such file",)) from None
+    except OSError as error:
+        raise TopologyError(path, (f"it cannot be read: {error.strerror}",)) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TopologyError(path, (f"not TOML: {error}",)) from None
     reasons: list[str] = []
@@ -129,6 +132,8 @@ def _service(name: str, given: Any, services_dir: Path, reasons: list[str]) -> S
     service = Service(name, **{k: str(v) for k, v in given.items() if k in known})
     if service.database not in ("", "aurora"):
         reasons.append(f'{at}.database: {service.database!r}; only "aurora" is known')
+    if service.code and not _NAME.fullmatch(service.code):
+        reasons.append(f"{at}.code: {service.code!r} is not the name of a folder")
     if service.switch != "arc":
         reasons.append(f'{at}.switch: {service.switch!r}; only "arc" is known')
     if not (services_dir / service.folder / "app.py").is_file():

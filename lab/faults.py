@@ -1,7 +1,7 @@
 """Bad days on request: `lab fault …`, and back.
 
     region REGION kill|hang|resume|cut|heal|restore
-    arc REGION none|refuse|hang|unavailable|error|throttle
+    arc REGION none|refuse|hang|unavailable|error|throttle|lose_answer
     apigateway REGION down|up
     function SERVICE REGION [--delay SECONDS] [--error-rate 0..1] [--throttle]
     clear
@@ -20,6 +20,7 @@ import contextlib
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lab import control
 from lab.errors import LabError, PreconditionError, UsageError
@@ -27,7 +28,7 @@ from lab.lifecycle import Lab
 from lab.settings import ARC_REGIONS, Settings
 
 REGION_FAULTS = ("kill", "hang", "resume", "cut", "heal", "restore")
-ARC_FAULTS = ("none", "refuse", "hang", "unavailable", "error", "throttle")
+ARC_FAULTS = ("none", "refuse", "hang", "unavailable", "error", "throttle", "lose_answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class Faults:
             self._restore(region)
             self._call(region, "clear_function_faults")
 
-    def _call(self, process: str, command: str, **arguments: object) -> None:
+    def _call(self, process: str, command: str, **arguments: Any) -> None:
         try:
             control.call(self._lab.paths.socket(process), command, **arguments)
         except OSError as error:

@@ -106,7 +106,9 @@ class Lab:
         self.say(f"up after {time.monotonic() - began:.1f} s: {api_url(settings)}")
 
     def _deploy(self, topology: Topology, settings: Settings) -> None:
-        steps = stack_list(topology)
+        steps = stack_list(
+            topology, wait_period_ms=round(settings.profile.wait_period * 1000)
+        )
         applications = [s for s in steps if isinstance(s, Application)]
         self.say(f"packaging {len({a.folder for a in applications})} services for two regions")
         services_dir = Path(settings.topology_file).parent / "services"

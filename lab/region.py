@@ -13,6 +13,7 @@ from lab import certs
 from lab.apigateway import RegionalGateway
 from lab.dispatch import EventLog, dispatch
 from lab.dns_client import Resolver
+from lab.errors import UsageError
 from lab.lambda_runtime import LambdaService
 from lab.model import Deployment
 from lab.paths import LabPaths
@@ -42,7 +43,6 @@ class RegionPart:
             deployment,
             self._functions,
             Resolver((settings.network.nameserver_address, DNS_PORT)),
-            settings.profile,
             client_ssl=certs.client_context(paths.ca),
             port_map={443: HTTPS_PORT},
             on_event=events,
@@ -72,4 +72,7 @@ class RegionPart:
         return await dispatch(handlers, command, arguments)
 
     def _function_fault(self, service: str, **fault: Any) -> None:
-        self._functions.set_function_fault(f"{service}-{self._region}", **fault)
+        try:
+            self._functions.set_function_fault(f"{service}-{self._region}", **fault)
+        except KeyError:
+            raise UsageError(f"no service {service!r} in {self._region}") from None

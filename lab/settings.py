@@ -53,11 +53,13 @@ class Profile:
     """One-way delay between the two regions' databases."""
     switchover_delay: float
     """What a global-database switchover takes besides the database's own work."""
+    wait_period: float = 5.0
+    """`WaitPeriodMs` of every safety rule: so long after a change another one is refused."""
 
 
 PROFILES = {
-    "fast": Profile("fast", 1, 0.2, 0.2, 0.05, 300, 0.0, 0.0),
-    "aws": Profile("aws", 60, 5.0, 5.0, 1.0, 600, 0.064, 30.0),
+    "fast": Profile("fast", 1, 0.2, 0.2, 0.05, 300, 0.0, 0.0, wait_period=0.0),
+    "aws": Profile("aws", 60, 5.0, 5.0, 1.0, 600, 0.064, 30.0, wait_period=5.0),
 }
 
 

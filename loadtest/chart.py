@@ -30,6 +30,7 @@ CHARACTER = 7.4
 STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
 MAX_COLUMNS = 240
 MAX_TICKS = 12
+MAX_STRETCHES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,8 @@ def story(counted: Columns, axis: Axis) -> str:
         f"{what} {start * axis.column}–{min(end * axis.column, round(axis.seconds))} s"
         for what, start, end in stretches
     ]
+    if len(told) > MAX_STRETCHES:
+        told[MAX_STRETCHES:] = [f"and {len(told) - MAX_STRETCHES} more changes"]
     return f"{', '.join(told) or 'no requests'}; {failed or 'no'} failed"
 
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import errno
 import random
+import select
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -41,7 +42,8 @@ from loadtest.resolver import Resolver
 
 _poll = monkey.get_original("select", "poll")
 # gevent's own poll makes a watcher per call; a poll that does not wait needs none.
-_READABLE_NOW = 0
+_ANYTHING = select.POLLIN | select.POLLERR | select.POLLHUP
+_NO_WAIT = 0
 _AGE_SPREAD = 0.1
 HEAD_CACHE_SIZE = 64
 
@@ -145,11 +147,11 @@ class TtlConnectionPool(ConnectionPool):
             return "too_old"
         poll = _poll()
         try:
-            poll.register(sock.fileno(), 1 | 8 | 16)  # POLLIN, POLLERR, POLLHUP
+            poll.register(sock.fileno(), _ANYTHING)
         except ValueError:
             return "closed_by_server"
         # An idle connection has nothing to read: it is either the end or a stray answer.
-        return "closed_by_server" if poll.poll(_READABLE_NOW) else None
+        return "closed_by_server" if poll.poll(_NO_WAIT) else None
 
     def _drop(self, sock: socket.socket, reason: str) -> None:
         self._known.pop(sock, None)
@@ -278,14 +280,14 @@ def tls_context(ca_file: str) -> gevent.ssl.SSLContext:
     return gevent.ssl.create_default_context(cafile=ca_file or None)
 
 
-def failure_reason(error: BaseException | None, status: int) -> str:
+def failure_reason(error: BaseException) -> str:
     """A short name for why a request failed, the same for all that fail alike."""
     original = getattr(error, "original", None)
     if isinstance(original, BaseException):
+        # Locust's session wraps time-outs: what is inside says more.
         error = original
-    if status:
-        return f"HTTP {status}"
-    return type(error).__name__ if error is not None else "no answer"
+    status = getattr(error, "code", 0)
+    return f"HTTP {status}" if status else type(error).__name__
 
 
 def _closed_by_peer(error: Exception) -> bool:

@@ -241,7 +241,7 @@ def _move_document(move: Move) -> dict[str, Any]:
 
 def _run_reasons(report: Mapping[str, Any], moves: Sequence[Move]) -> list[str]:
     missing = report["workers"].get("missing", 0)
-    reasons = [f"the last counts of {missing} worker(s) are missing"] if missing else []
+    reasons = [f"the last counts of workers are missing: {missing}"] if missing else []
     if not report["services"]:
         reasons.append("no service was requested")
     if report["started_at"] is None:
@@ -289,8 +289,8 @@ def _stray_reasons(
             known = strays.setdefault(region, [outside[0], 0])
             known[1] += count
     return [
-        f"{service} answered {int(count)} time(s) from {region}, where it was not expected "
-        f"(first {first - report['started_at']:.1f} s after the start)"
+        f"{service} answered {_times(int(count))} from {region}, where it was not expected "
+        f"(first {first - report['started_at']:.2f} s after the start)"
         for region, (first, count) in strays.items()
     ]
 
@@ -307,9 +307,17 @@ def _failure_reasons(cells: Cells, moves: Sequence[Move], settle: float) -> list
             after = _after(before[-1]) if before else "before anything was commanded"
             counts[service, after] = counts.get((service, after), 0) + cell.count
     return [
-        f"{count} request(s) of {service} failed {after}"
+        f"{_requests(count)} of {service} failed {after}"
         for (service, after), count in counts.items()
     ]
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _requests(count: int) -> str:
+    return "1 request" if count == 1 else f"{count} requests"
 
 
 def _after(move: Move) -> str:

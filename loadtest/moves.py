@@ -240,7 +240,7 @@ def phases(
     for move in moves:
         if move.kind == EVACUATION and kill_before(move, moves) is not None:
             continue
-        cuts.append((describe(move), move.commanded_at))
+        cuts.append((f"the {describe(move)}", move.commanded_at))
     edges = [*cuts, ("the end", ended_at)]
     return [(name, start, end) for (name, start), (_, end) in pairwise(edges)]
 

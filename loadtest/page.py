@@ -209,13 +209,18 @@ def _marks(name: str, service: Mapping[str, Any], moves: Sequence[Mapping[str, A
     marks = []
     for move in moves:
         event = own.get((move["kind"], move["commanded_at"]))
-        moved = event is not None and event["kind"] in ("planned_move", "evacuation")
-        arrived = event["first_new_region_at"] if event is not None and moved else None
-        label = _label(name, move)
-        if arrived is not None:
-            label += f", {arrived - move['commanded_at']:.2f} s"
+        label, arrived = _label(name, move), None
+        # The RTO after a kill counts from the kill: it is shown there, not at the evacuation.
+        if event is not None and _counts_from_itself(event):
+            label += f", {event['rto_seconds']:.2f} s"
+            arrived = event["first_new_region_at"]
         marks.append(Mark(move["commanded_at"], label, event is not None, arrived))
     return marks
+
+
+def _counts_from_itself(event: Mapping[str, Any]) -> bool:
+    rto, arrived = event["rto_seconds"], event["first_new_region_at"]
+    return rto is not None and abs(event["commanded_at"] + rto - arrived) < 1e-3
 
 
 def _label(name: str, move: Mapping[str, Any]) -> str:

@@ -80,7 +80,8 @@ class Resolver:
         if answer is None or self._clock() >= answer.use_until:
             answer = self._refresh(host, answer)
         if answer.error is not None:
-            raise answer.error
+            # A new one each time: an exception that is raised again grows its traceback.
+            raise type(answer.error)(*answer.error.args)
         return answer.addresses
 
     def _refresh(self, host: str, seen: _Answer | None) -> _Answer:

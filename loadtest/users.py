@@ -29,6 +29,7 @@ class ApiUser(FastHttpUser):
 
     abstract = True
     insecure = False
+    max_redirects = 0
     service: str
     """Name of the service, as in recovery.json."""
     regions: tuple[str, ...]
@@ -78,8 +79,9 @@ class StatelessUser(ApiUser):
 
     def _region_of(self, response: ResponseContextManager) -> str | BadAnswer:
         error = response.request_meta["exception"]
-        if response.headers is None:
-            return BadAnswer(failure_reason(error, response.status_code))
+        if error is not None:
+            return BadAnswer(failure_reason(error))
+        assert response.headers is not None
         header = response.headers.get(REGION_HEADER)
         try:
             return answering_region(

@@ -21,7 +21,7 @@ from lab.demo.screen import Screen
 from lab.demo.traffic import Traffic
 from lab.errors import LabError
 from lab.faults import Faults
-from lab.lifecycle import Lab
+from lab.lifecycle import Lab, remove
 from lab.settings import PROFILES
 
 SETTLE_SECONDS = 30.0
@@ -45,6 +45,7 @@ class Story:
         """The whole demo; returns the exit code of the evidence."""
         topology = load_topology(self.topology_file)
         self.reports.mkdir(parents=True, exist_ok=True)
+        self._forget_last_run()
         network = pick_network(self.lab, "auto", self.topology_file)
         self.lab.up(self.topology_file, network, PROFILES["fast"])
         try:
@@ -53,6 +54,12 @@ class Story:
         finally:
             self.lab.down()
         return self._judge()
+
+    def _forget_last_run(self) -> None:
+        """Switch positions outlive a lab; the story begins with every service in the primary."""
+        if self.lab.processes.alive():
+            self.lab.down()
+        remove(self.lab.paths)
 
     def _with_traffic(self, topology: Topology, screen: Screen) -> None:
         traffic = Traffic(self.lab, self.reports, self.rate, screen)
@@ -153,7 +160,6 @@ class Story:
             [
                 *(sys.executable, "-m", "loadtest.evidence"),
                 *("--report", str(self.reports / "load.json"), "--moves", str(moves)),
-                *("--recovery-file", str(self.lab.paths.recovery)),
                 *("--json", str(self.reports / "demo.json")),
                 *("--html", str(self.reports / "demo.html")),
             ],

@@ -108,11 +108,12 @@ class Traffic:
                 self._take(json.loads(line))
 
     def _take(self, event: Mapping[str, Any]) -> None:
-        if event["kind"] != "answers":
+        if event["kind"] != "second":
             return
+        began = self._periods[-1].ended if self._periods else event["at"] - 1
         services = {
             name: Tally(numbers["by_region"], numbers["failed"])
             for name, numbers in event["services"].items()
         }
-        self._periods.append(Period(event["since"], event["at"], services))
+        self._periods.append(Period(began, event["at"], services))
         self._screen.refresh(services)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import socket
 import ssl
 from dataclasses import dataclass
@@ -39,12 +40,18 @@ class Result:
 
 
 class _Response:
-    """httptools callbacks: keeps the status and the part of the body that is searched."""
+    """Reads an answer: its status, and the part of the body that is searched."""
 
     def __init__(self) -> None:
         self.body = b""
         self.started = False
         self.complete = False
+        self._parser = httptools.HttpResponseParser(self)
+
+    @property
+    def status(self) -> int:
+        """The status code, once `started`."""
+        return int(self._parser.get_status_code())
 
     def on_headers_complete(self) -> None:
         self.started = True
@@ -54,6 +61,19 @@ class _Response:
 
     def on_message_complete(self) -> None:
         self.complete = True
+
+    def feed(self, data: bytes) -> None:
+        """Takes what was received. Faults after the header only end the body.
+
+        Raises:
+            httptools.HttpParserError: no HTTP answer.
+        """
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            if not self.started:
+                raise
+            self.complete = True
 
 
 def host_header(check: HealthCheck) -> str:
@@ -83,7 +103,7 @@ async def probe(check: HealthCheck, address: str, port: int, scale: float) -> Re
     except TimeoutError:
         return Result(False, f"no connection to {address}:{port} within {limit:g} s")
     except OSError as error:
-        return Result(False, f"no connection to {address}:{port}: {error.strerror or error}")
+        return Result(False, f"no connection to {address}:{port}: {_reason(error)}")
     if check.type == "TCP":
         sock.close()
         return Result(True, "TCP connection established")
@@ -91,8 +111,13 @@ async def probe(check: HealthCheck, address: str, port: int, scale: float) -> Re
         return await _request(check, sock, scale)
     except TimeoutError:
         return Result(False, "connected, but no answer in time")
-    except (OSError, EOFError, httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+    except (OSError, EOFError, httptools.HttpParserError) as error:
         return Result(False, f"connected, then {type(error).__name__}: {error}")
+
+
+def _reason(error: OSError) -> str:
+    """The system's own words; asyncio puts others in their place."""
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 async def _connect(address: str, port: int, limit: float) -> socket.socket:
@@ -121,8 +146,9 @@ _TLS = _tls()
 async def _request(check: HealthCheck, sock: socket.socket, scale: float) -> Result:
     secure = check.type.startswith("HTTPS")
     server_name = (check.domain_name or "") if check.enable_sni else ""
+    deadline = asyncio.get_running_loop().time() + RESPONSE_SECONDS * scale
     try:
-        async with asyncio.timeout(RESPONSE_SECONDS * scale):
+        async with asyncio.timeout_at(deadline):
             reader, writer = await asyncio.open_connection(
                 sock=sock,
                 ssl=_TLS if secure else None,
@@ -134,44 +160,52 @@ async def _request(check: HealthCheck, sock: socket.socket, scale: float) -> Res
         sock.close()
         raise
     try:
-        return await _exchange(check, reader, writer, scale)
+        async with asyncio.timeout_at(deadline):
+            response = await _exchange(check, reader, writer)
+        return await _judge(check, response, reader, scale)
     finally:
         writer.transport.abort()
 
 
 async def _exchange(
-    check: HealthCheck, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, scale: float
-) -> Result:
+    check: HealthCheck, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> _Response:
     response = _Response()
-    parser = httptools.HttpResponseParser(response)
-    async with asyncio.timeout(RESPONSE_SECONDS * scale):
-        writer.write(
-            f"GET {check.path} HTTP/1.1\r\nHost: {host_header(check)}\r\n"
-            "User-Agent: Amazon-Route53-Health-Check-Service (lab)\r\n"
-            "Accept: */*\r\nConnection: close\r\n\r\n".encode()
-        )
-        while not response.started:
-            if not await _more(parser, reader):
-                raise EOFError("closed without an answer")
-    status = parser.get_status_code()
-    if not 200 <= status < 400:
-        return Result(False, f"HTTP status {status}")
+    writer.write(
+        f"GET {check.path} HTTP/1.1\r\nHost: {host_header(check)}\r\n"
+        "User-Agent: Amazon-Route53-Health-Check-Service (lab)\r\n"
+        "Accept: */*\r\nConnection: close\r\n\r\n".encode()
+    )
+    while not response.started:
+        if not await _more(response, reader):
+            raise EOFError("closed without an answer")
+    return response
+
+
+async def _judge(
+    check: HealthCheck, response: _Response, reader: asyncio.StreamReader, scale: float
+) -> Result:
+    saw = f"HTTP status {response.status}"
+    if not 200 <= response.status < 400:
+        return Result(False, saw)
     if check.search_string is None:
-        return Result(True, f"HTTP status {status}")
-    wanted = check.search_string.encode()
+        return Result(True, saw)
     async with asyncio.timeout(BODY_SECONDS * scale):
-        while wanted not in response.body:
-            if (
-                response.complete
-                or len(response.body) >= SEARCHED_BYTES
-                or not await _more(parser, reader)
-            ):
-                return Result(False, f"HTTP status {status}, string not found")
-    return Result(True, f"HTTP status {status}, string found")
+        found = await _search(check.search_string.encode(), response, reader)
+    return Result(found, f"{saw}, string {'found' if found else 'not found'}")
 
 
-async def _more(parser: httptools.HttpResponseParser, reader: asyncio.StreamReader) -> bool:
+async def _search(wanted: bytes, response: _Response, reader: asyncio.StreamReader) -> bool:
+    """Reads on until the string is there or cannot come any more."""
+    while wanted not in response.body:
+        over = response.complete or len(response.body) >= SEARCHED_BYTES
+        if over or not await _more(response, reader):
+            return False
+    return True
+
+
+async def _more(response: _Response, reader: asyncio.StreamReader) -> bool:
     data = await reader.read(65_536)
     if data:
-        parser.feed_data(data)
+        response.feed(data)
     return bool(data)

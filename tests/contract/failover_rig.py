@@ -90,6 +90,8 @@ class Cluster:
     """ARN of a rule with which every update is refused."""
     changed_at: float = 0.0
     before: dict[str, bool] = field(default_factory=dict)
+    lose_answers: int = 0
+    """So many updates are done and never answered."""
     lag: float = 0.0
     """Seconds until an endpoint other than the one written sees a change."""
 
@@ -120,7 +122,7 @@ class Cluster:
 
 class ArcEndpoint:
     """One endpoint. `mode`: ok, refuse, hang, 503, 500, 429, all400 (model errors as HTTP 400),
-    apply-then-hang (updates are done, but never answered), garbage."""
+    hang-updates, garbage."""
 
     def __init__(self, cluster: Cluster, region: str, address: str) -> None:
         self.region = region
@@ -192,7 +194,8 @@ class ArcEndpoint:
             self.reply(request, 200, None)
             return
         status, document = self.update(body) if updating else (200, self.list())
-        if updating and self.mode == "apply-then-hang":
+        if updating and self.cluster.lose_answers > 0:
+            self.cluster.lose_answers -= 1
             self.released.wait(30)
             return
         self.reply(request, 400 if status != 200 and self.mode == "all400" else status, document)

@@ -10,6 +10,7 @@ from typing import Any
 from failover import cli, recovery
 from failover.commands import World
 from failover.errors import SafetyRuleRefusal
+from failover.events import Events
 from failover.ports import Answer, EndpointFailed
 from failover.recovery import Endpoint, Recovery
 
@@ -100,7 +101,7 @@ class FakeArc:
             self.faults[region] = lambda _: EndpointFailed("connection refused")
 
     def active(self, service: str) -> list[str]:
-        return [r for r in REGIONS if self.states[control(service, r)]]
+        return [r for r in REGIONS if self.states.get(control(service, r))]
 
 
 @dataclass
@@ -118,6 +119,8 @@ class FakeWorld:
     answers: list[str] = field(default_factory=list)
     """What the operator types."""
 
+    events: Callable[[], Events] = Events
+
     def addresses(self, host: str) -> tuple[str, ...]:
         service, second, *_ = host.split(".")
         if second in REGIONS:
@@ -133,7 +136,7 @@ class FakeWorld:
         return Answer(url, address, 1, 200, named)
 
     def world(self, *, interactive: bool = False) -> World:
-        return World(self.arc, self, self, interactive, lambda question: self.answers.pop(0))
+        return World(self.arc, self, self, interactive, lambda _: self.answers.pop(0), self.events)
 
 
 def fake_world(known: Recovery, active: str = EAST) -> FakeWorld:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from failover_fakes import ARC_REGIONS, EAST, WEST, FakeArc, control, fake_world, make_recovery
@@ -140,7 +141,7 @@ def test_updates_keep_within_the_quota_of_an_endpoint(arc: FakeArc, clock: Clock
     for _ in range(7):
         cluster.update(WANTED)
         times.append(clock.now)
-    assert all(b - a >= SPACING - 1e-9 for a, b in zip(times, times[1:], strict=False))
+    assert all(b - a >= SPACING - 1e-9 for a, b in pairwise(times))
     assert all(sum(t <= at < t + 1 for at in times) <= 3 for t in times)
 
 

@@ -117,7 +117,7 @@ def test_a_service_name_is_one_dns_label(tmp_path: Path, name: str) -> None:
     assert any("a name is 1 to 31" in reason for reason in reasons(tmp_path, text))
 
 
-@pytest.mark.parametrize("domain", ["test", "-a.test", "a..test", "A.test", "a.test.", "a.1", ""])
+@pytest.mark.parametrize("domain", ["test", "-a.test", "a..test", "A.test", "a.test.", "a.1", "", "a." + "b" * 61])
 def test_a_domain_has_two_lower_case_labels(tmp_path: Path, domain: str) -> None:
     text = f'domain = "{domain}"\nregions = ["us-east-1", "us-west-2"]\n[services.health]\n'
 
@@ -156,7 +156,8 @@ def test_a_directory_is_refused(tmp_path: Path) -> None:
         load_topology(tmp_path)
 
 
-def test_a_name_that_is_a_stack_of_its_own_kind_cannot_collide(tmp_path: Path) -> None:
-    path = write(tmp_path, GOOD.replace("[services.copy]", "[services.copy-us-east-1]"))
+@pytest.mark.parametrize("code", ["../health", "health/sub", "/health"])
+def test_code_is_the_name_of_a_folder_below_services(tmp_path: Path, code: str) -> None:
+    text = GOOD.replace('code = "health"', f'code = "{code}"')
 
-    assert "copy-us-east-1" in load_topology(path).services
+    assert any("is not the name of a folder" in reason for reason in reasons(tmp_path, text))

@@ -94,7 +94,7 @@ def secret_fetcher(
                 status, answer = 0, str(error).encode()
             if status == 200:
                 return str(json.loads(answer)["SecretString"])
-            if attempt == 2 or 400 <= status < 500 and b"Throttling" not in answer:
+            if attempt == 2 or (400 <= status < 500 and b"Throttling" not in answer):
                 break
         name = answer[:200].decode("utf-8", "replace")
         raise Unavailable("the database secret cannot be read") from RuntimeError(

@@ -7,8 +7,8 @@
 - TLS always, with the certificate and the host name verified, by one module-global context
   (building one costs more than ten connects).
 - A piece of work is a function of a cursor that may run again: each one recognises what an earlier
-  attempt of itself has written (see `repository`). So any lost connection leads to one more attempt,
-  also when it was lost in COMMIT.
+  attempt of itself has written (see `repository`). So any lost connection leads to one more
+  attempt, also when it was lost in COMMIT.
 - Time: CONNECT_TIMEOUT and IO_TIMEOUT bound every wait; a time-out is not followed by another
   attempt on the same endpoint; no attempt starts after BUDGET. A caller waits for at most
   BUDGET + CONNECT_TIMEOUT + IO_TIMEOUT, well below API Gateway's 29 seconds.
@@ -39,6 +39,7 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -124,6 +125,10 @@ def classify(error: Exception) -> Fault:
     return fault
 
 
+def _no_span(_name: str, _namespace: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
 class Attempt:
     """One run of a piece of work inside its transaction."""
 
@@ -176,11 +181,13 @@ class Database:
         self,
         settings: Settings,
         credentials: Credentials,
+        span: Callable[..., AbstractContextManager[None]] = _no_span,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._settings = settings
         self._credentials = credentials
+        self._span = span
         self._clock = clock
         self._sleep = sleep
         self._writer = Endpoint(lambda: self.connect(init_command=_ISOLATION), clock)
@@ -252,6 +259,19 @@ class Database:
             endpoint.close()
 
     def _run(
+        self, endpoint: Endpoint, once: Callable[[Connection, Attempt], T], deadline: float
+    ) -> T:
+        """`once` under the retry table, as one subsegment of the trace."""
+        with self._span("database", "remote"):
+            try:
+                return self._attempts(endpoint, once, deadline)
+            except (Unavailable, pymysql.MySQLError):
+                raise
+            except Exception as error:  # noqa: BLE001
+                refusal = error  # such as 404 and 412: no fault of the database in the trace
+        raise refusal
+
+    def _attempts(
         self, endpoint: Endpoint, once: Callable[[Connection, Attempt], T], deadline: float
     ) -> T:
         attempt = Attempt()

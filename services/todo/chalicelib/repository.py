@@ -29,15 +29,15 @@ PURGE_EVERY = 50
 PURGE_ROWS = 500
 DUPLICATE_KEY = 1062
 
-_COLUMNS = "id, task, status, created_at, updated_at, revision, region, epoch"
-_SELECT = f"SELECT {_COLUMNS} FROM todo WHERE tenant = %s AND id = %s"
-_LIST = f"SELECT {_COLUMNS} FROM todo WHERE tenant = %s AND id > %s ORDER BY id LIMIT %s"
-_LIST_STATUS = (
-    f"SELECT {_COLUMNS} FROM todo FORCE INDEX (by_status)"
-    " WHERE tenant = %s AND status = %s AND id > %s ORDER BY id LIMIT %s"
+_ROWS = "SELECT id, task, status, created_at, updated_at, revision, region, epoch FROM todo"
+_SELECT = _ROWS + " WHERE tenant = %s AND id = %s"
+_LIST = _ROWS + " WHERE tenant = %s AND id > %s ORDER BY id LIMIT %s"
+_LIST_STATUS = _ROWS + (
+    " FORCE INDEX (by_status) WHERE tenant = %s AND status = %s AND id > %s ORDER BY id LIMIT %s"
 )
 _INSERT = (
-    f"INSERT INTO todo (tenant, {_COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
+    "INSERT INTO todo (tenant, id, task, status, created_at, updated_at, revision, region, epoch)"
+    " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)"
 )
 _UPDATE = (
     "UPDATE todo SET task = %s, status = %s, updated_at = %s, revision = %s, region = %s,"

@@ -37,12 +37,14 @@ class TodoService:
 
     def __init__(
         self,
+        name: str,
         region: str,
         tenants: Mapping[str, str],
         repository: Repository,
         operations: Operations,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
+        self._name = name
         self._region = region
         self._tenants = tenants
         self._repository = repository
@@ -129,7 +131,7 @@ class TodoService:
         return Stamp(self._clock(), new_revision(), self._region)
 
     def _with_region(self, answer: dict[str, Any], status: int = 200) -> Reply:
-        return Reply(status, _json({"service": "todo", "region": self._region, **answer}))
+        return Reply(status, _json({"service": self._name, "region": self._region, **answer}))
 
 
 def _whole(todo: Todo, status: int = 200) -> Reply:

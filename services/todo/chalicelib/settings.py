@@ -15,8 +15,6 @@ _TENANT = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    region: str
-    """AWS_REGION, which Lambda sets; empty while packaging."""
     user_pool_arns: tuple[str, ...]
     tenants: Mapping[str, str]
     """Client id to tenant. Both regions' clients of an application map to one tenant."""
@@ -44,7 +42,6 @@ class Settings:
             return value
 
         settings = cls(
-            region=environment.get("AWS_REGION", ""),
             user_pool_arns=_pools(required("USER_POOL_ARNS"), reasons),
             tenants=_tenants(required("TENANTS"), reasons),
             writer_host=required("DB_WRITER_HOST"),
