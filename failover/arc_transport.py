@@ -47,6 +47,7 @@ CREDENTIAL_CODES = frozenset(
     }
 )
 
+NOT_ARC = "the answer is not ARC's; something else answers at this address"
 SET_CREDENTIALS = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_SESSION_TOKEN too for temporary ones), "
     "or AWS_PROFILE"
@@ -94,7 +95,9 @@ class BotocoreTransport:
         token: dict[str, str] = {}
         while True:
             page = self._call(endpoint, "list_routing_controls", **token)
-            for control in page.get("RoutingControls", []):
+            if "RoutingControls" not in page:
+                raise EndpointFailed(NOT_ARC)
+            for control in page["RoutingControls"]:
                 states[control["RoutingControlArn"]] = control["RoutingControlState"] == "On"
             if not page.get("NextToken"):
                 return states
@@ -133,6 +136,8 @@ class BotocoreTransport:
         except exceptions.BotoCoreError as error:
             # An answer that cannot be parsed comes from something that is no working endpoint.
             raise EndpointFailed(_short(error), ambiguous=True) from error
+        if not _is_json(answer):
+            raise EndpointFailed(NOT_ARC, ambiguous=True)
         return answer
 
     def _judge(self, response: Mapping[str, Any]) -> Exception:
@@ -189,6 +194,13 @@ def seconds(retry_after: str | None) -> float | None:
         return max(0.0, float(retry_after)) if retry_after else None
     except ValueError:
         return None
+
+
+def _is_json(answer: Mapping[str, Any]) -> bool:
+    """Does the answer call itself JSON? botocore takes any 200 for the success of an update,
+    also the HTML of a proxy that wants somebody to log in."""
+    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    return "json" in headers.get("content-type", "json")
 
 
 def _short(error: Exception) -> str:

@@ -228,7 +228,8 @@ class _Change:
             self._recovery, self._cluster, self._observer, self._events, options, before
         )
         self._events.listen(self._keep)
-        self._say("")
+        if self._plan.moves:
+            self._say("")
         steps.execute(
             move.steps_of(self._plan), self._run, keep_going=self._request.region is not None
         )

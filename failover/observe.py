@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from failover.arc import Cluster, Reading
@@ -77,9 +77,9 @@ def region_of(addresses: Iterable[str], known: Mapping[str, Iterable[str]]) -> s
     return owners[0] if len(owners) == 1 else None
 
 
-def host_url(service: Service, region: str) -> str:
-    """The URL of the failover name: the scheme and port of the pinned one."""
-    pinned = urlsplit(service.pinned[region])
+def host_url(service: Service) -> str:
+    """The URL of the failover name: scheme and port as of the pinned ones."""
+    pinned = urlsplit(next(iter(service.pinned.values())))
     port = f":{pinned.port}" if pinned.port else ""
     return f"{pinned.scheme}://{service.host}{port}{service.probe_path}"
 
@@ -98,8 +98,13 @@ class Observer:
         self.cluster = cluster
         self.resolver = resolver
         self.probe = probe
+        self._resolved: dict[str, tuple[str, ...]] = {}
 
-    def look(self, url: str) -> Look:
+    def ask(self, service: Service, url: str, address: str) -> Answer:
+        """One GET of a name of `service` at an address that DNS has given."""
+        return replace(self.probe.get(url, address), routes_only=service.routes_only)
+
+    def look(self, service: Service, url: str) -> Look:
         """Resolves the host of `url` and asks the first address for it. Never raises OSError."""
         started = time.monotonic()
         try:
@@ -107,7 +112,8 @@ class Observer:
         except OSError as error:
             ms = round((time.monotonic() - started) * 1000)
             return Look((), Answer(url, None, ms, error=str(error)))
-        return Look(addresses, self.probe.get(url, addresses[0]))
+        self._resolved[url] = addresses  # worth knowing even if nobody answers there in time
+        return Look(addresses, self.ask(service, url, addresses[0]))
 
     def everything(self, names: Iterable[str], timeout: float = LOOK_TIMEOUT) -> Snapshot:
         """All endpoints and every look at `names`, within `timeout` seconds; one round.
@@ -149,11 +155,8 @@ class Observer:
         order += [(s, r) for s in services for r in s.pinned if r != target]
         tasks = {}
         for service, region in order:
-            if region is None:
-                url = host_url(service, target or self.recovery.regions[0])
-            else:
-                url = pinned_url(service, region)
-            tasks[service.name, region] = lambda url=url: self.look(url)
+            url = host_url(service) if region is None else pinned_url(service, region)
+            tasks[service.name, region] = lambda service=service, url=url: self.look(service, url)
         return Batch(tasks)
 
     def _views(
@@ -165,8 +168,9 @@ class Observer:
                 return result
             if isinstance(result, Exception):
                 raise result
-            url = pinned_url(service, region) if region else f"//{service.host}"
-            return Look((), Answer(url, None, 0, error="no answer in time"))
+            url = pinned_url(service, region) if region else host_url(service)
+            answer = Answer(url, None, 0, error="no answer in time")
+            return Look(self._resolved.get(url, ()), answer)
 
         return {
             s.name: View(seen(s, None), {region: seen(s, region) for region in s.pinned})
@@ -199,7 +203,7 @@ class Watch:
         self._service = service
         self._target = target
         self._known = {region: set(look.addresses) for region, look in view.pinned.items()}
-        self._url = host_url(service, target)
+        self._url = host_url(service)
         self._stop = threading.Event()
         self._arrived = threading.Event()
         self._last_dns: tuple[str, ...] | None = None
@@ -236,7 +240,7 @@ class Watch:
             self._note_dns(addresses)
         if region_of(addresses, self._known) not in (None, self._target):
             return False
-        return self._note_answer(self._observer.probe.get(self._url, addresses[0]))
+        return self._note_answer(self._observer.ask(self._service, self._url, addresses[0]))
 
     def _note_answer(self, answer: Answer) -> bool:
         """Tells of an answer that differs from the last one; is it the target's?"""
@@ -262,7 +266,7 @@ class Watch:
 
     def _note_dns(self, addresses: tuple[str, ...]) -> None:
         """Records the first DNS answer that is the target's, and tells of every change."""
-        self._learn_target(addresses)
+        self._learn(addresses)
         region = region_of(addresses, self._known)
         if addresses != self._last_dns or region == self._target:
             event = self._events.emit(
@@ -277,17 +281,18 @@ class Watch:
             self.arrival = Arrival(event.ms if region == self._target else None, None, last)
         self._last_dns = addresses
 
-    def _learn_target(self, addresses: tuple[str, ...]) -> None:
-        """A regional endpoint changes its addresses; asks again when these are not yet known."""
+    def _learn(self, addresses: tuple[str, ...]) -> None:
+        """A regional endpoint changes its addresses: asks again when these are not yet known."""
         if set(addresses) <= {a for known in self._known.values() for a in known}:
             return
-        host = urlsplit(self._service.pinned[self._target]).hostname or ""
-        try:
-            self._known.setdefault(self._target, set()).update(
-                self._observer.resolver.addresses(host)
-            )
-        except OSError as error:
-            self._events.emit("dns.failed", "", host=host, cause=str(error))
+        for region, url in self._service.pinned.items():
+            host = urlsplit(url).hostname or ""
+            try:
+                found = self._observer.resolver.addresses(host)
+            except OSError as error:
+                self._events.emit("dns.failed", "", host=host, cause=str(error))
+            else:
+                self._known.setdefault(region, set()).update(found)
 
 
 def poll_interval(elapsed: float) -> float:

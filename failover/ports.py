@@ -60,15 +60,31 @@ class Answer:
     """The region that the answer itself names: `X-Region`, or `region` of a JSON body."""
     error: str | None = None
     """Why there was no answer."""
+    gateway_error: str | None = None
+    """`x-amzn-errortype`: API Gateway itself gave this answer, not what lies behind it."""
+    routes_only: bool = False
+    """What was asked has no answer of its own, only routes to others (the external API)."""
 
     @property
     def ok(self) -> bool:
-        return self.error is None and self.status is not None and 200 <= self.status < 300
+        return (
+            self.error is None
+            and self.status is not None
+            and (200 <= self.status < 300 or self._has_no_such_route)
+        )
+
+    @property
+    def _has_no_such_route(self) -> bool:
+        """API Gateway's answer to a path that it does not know: the gateway is there and well
+        (API Gateway developer guide, "Gateway response types")."""
+        said = (self.gateway_error or "").partition(":")[0]
+        return self.routes_only and said == "MissingAuthenticationTokenException"
 
     def describe(self) -> str:
         if self.error is not None:
             return self.error
-        return f"HTTP {self.status}" + (f" from {self.region}" if self.region else "")
+        said = f" {self.gateway_error}" if self.gateway_error else ""
+        return f"HTTP {self.status}{said}" + (f" from {self.region}" if self.region else "")
 
 
 class Probe(Protocol):

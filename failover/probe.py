@@ -35,12 +35,12 @@ class HttpProbe:
     def get(self, url: str, address: str) -> Answer:
         started = time.monotonic()
         try:
-            status, region = self._exchange(url, address)
+            status, region, gateway_error = self._exchange(url, address)
         except (OSError, http.client.HTTPException) as error:
             return Answer(url, address, _ms(started), error=_cause(error))
-        return Answer(url, address, _ms(started), status, region)
+        return Answer(url, address, _ms(started), status, region, gateway_error=gateway_error)
 
-    def _exchange(self, url: str, address: str) -> tuple[int, str | None]:
+    def _exchange(self, url: str, address: str) -> tuple[int, str | None, str | None]:
         parts = urlsplit(url)
         host = parts.hostname or ""
         secure = parts.scheme == "https"
@@ -64,7 +64,8 @@ class HttpProbe:
             )
             response = connection.getresponse()
             body = response.read(BODY_LIMIT)
-            return response.status, response.headers.get("X-Region") or region_in(body)
+            region = response.headers.get("X-Region") or region_in(body)
+            return response.status, region, response.headers.get("x-amzn-errortype")
         finally:
             raw.close()
             connection.close()

@@ -21,6 +21,8 @@ from failover.errors import UsageError
 VERSION = 1
 DEFAULT_FILE = "recovery.json"
 DEFAULT_PROBE_PATH = "/"
+API = "api"
+"""The name of the external API: a service like any other, but one that only leads to others."""
 _ARN = re.compile(r"arn:[A-Za-z0-9:./_-]{1,251}")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 
@@ -35,12 +37,18 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """The global database behind a service."""
+    """The global database behind a service.
 
-    global_cluster: str
-    clusters: Mapping[str, str]
-    proxies: Mapping[str, str]
+    Only the controls are needed to know what must not be moved without it; a file that lacks the
+    rest must not stand in the way of moving other services.
+    """
+
     routing_controls: Mapping[str, str]
+    global_cluster: str = ""
+    clusters: Mapping[str, str] = field(default_factory=dict)
+    """region → ARN of the member cluster."""
+    proxies: Mapping[str, str] = field(default_factory=dict)
+    """region → name of the proxy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,10 @@ class Service:
     database: Database | None = None
     probe_path: str = DEFAULT_PROBE_PATH
     """What a probe asks for; optional in the file."""
+
+    @property
+    def routes_only(self) -> bool:
+        return self.name == API
 
     def region_of(self, arn: str) -> str | None:
         """The region whose traffic control `arn` is."""
@@ -210,10 +222,18 @@ class _Reader:
         at = f"{service}.database"
         table = self._table(given, at)
         return Database(
-            global_cluster=self._text(table, "global_cluster", at),
-            clusters=self._by_region(table, "clusters", at, regions, _is_arn),
-            proxies=self._by_region(table, "proxies", at, regions, bool),
             routing_controls=self._by_region(table, "routing_controls", at, regions, _is_arn),
+            global_cluster=(
+                self._text(table, "global_cluster", at) if "global_cluster" in table else ""
+            ),
+            clusters=(
+                self._by_region(table, "clusters", at, regions, _is_arn)
+                if "clusters" in table
+                else {}
+            ),
+            proxies=(
+                self._by_region(table, "proxies", at, regions, bool) if "proxies" in table else {}
+            ),
         )
 
     def _name_servers(self, given: Any) -> tuple[str, ...]:

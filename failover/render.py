@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from failover.arc import QUORUM
+from failover.errors import SafetyRuleRefusal
 from failover.events import Event
 from failover.journal import control_text, on_off
 from failover.observe import Snapshot, View
@@ -20,6 +21,11 @@ from failover.plan import (
 from failover.recovery import Recovery, Service
 from failover.steps import Run
 from failover.verdict import Verdict
+
+WAIT_PERIOD_HINT = (
+    "If the service was moved in the last seconds, the rule's wait period may still be running: "
+    "run the same command again."
+)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -176,7 +182,7 @@ def event_line(event: Event) -> str | None:
 def result_text(plan: Plan, run: Run, verdict: Verdict) -> str:
     """What came of it, with the times that were measured from outside."""
     parts = []
-    timed = [m for m in plan.moves if run.timeline(m.service.name).commanded_ms is not None]
+    timed = [m for m in plan.moves if m.service.name in run.changed]
     if timed:
         head = ("SERVICE", "NOW IN", "ACCEPTED", "READ BACK", "DNS", "FIRST ANSWER")
         parts += [table(head, [_times_row(m, run) for m in timed]), "(times from the command)"]
@@ -186,6 +192,8 @@ def result_text(plan: Plan, run: Run, verdict: Verdict) -> str:
     else:
         parts += [f"{verdict.status.capitalize()} (exit {verdict.exit_code}):"]
         parts += ["  " + reason.replace("\n", "\n  ") for reason in verdict.reasons]
+        if any(isinstance(error, SafetyRuleRefusal) for error in run.failures.values()):
+            parts.append(WAIT_PERIOD_HINT)
     return "\n".join(parts)
 
 

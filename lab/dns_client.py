@@ -267,6 +267,8 @@ def _question(name: str, number: int) -> bytes:
 
 
 def _is_answer_to(record: DNSRecord, name: str) -> bool:
+    if record.header.tc and not record.questions:
+        return True  # some servers cut that much away; it is asked again over TCP anyway
     question = record.q
     return (
         record.header.qr == 1

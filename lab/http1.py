@@ -424,6 +424,8 @@ class ClientConnection(asyncio.Protocol):
         if self._waiter is not None and not self._waiter.done():
             self._response.body = b"".join(self._parts)
             self._waiter.set_result(self._response)
+        self._response = Response()  # whoever waited may change the one that was handed over
+        self._parts = []
 
     def _is_delimited_by_close(self) -> bool:
         framing = (b"content-length", b"transfer-encoding")

@@ -1,9 +1,9 @@
 """One service's timeline as an inline SVG: shares of the regions over time. No I/O.
 
-Each column is one second (more in long runs). Its height is the share of all requests that ended
-in it, stacked by region, with failed requests on top in red and hatched; a column without requests
-is left empty. Because one failure among a hundred is a hair's breadth, a lane below the columns
-repeats them as full red marks. Moves are vertical lines with a label.
+Each column is a stretch of time, as short as the number of requests allows. It shows the shares
+of the requests that ended in it, stacked by region, with failed requests on top in red and hatched;
+a column without requests is left empty. Because one failure among a hundred is a hair's breadth, a
+lane below the columns repeats them as full red marks. Moves are vertical lines with a label.
 
 The downside of shares: they hide the rate. The tooltip of each column has the counts.
 """
@@ -27,8 +27,10 @@ LANE = 10
 LABEL_ROW = 17
 CHARACTER = 7.4
 """Estimated width of a label's character, on the generous side."""
-STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
+STEPS = (0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
 MAX_COLUMNS = 240
+PER_COLUMN = 4
+"""Requests that a column should have on average, so that an empty one means something."""
 MAX_TICKS = 12
 MAX_STRETCHES = 16
 
@@ -50,15 +52,18 @@ class Axis:
 
     start: float
     end: float
+    requests: int = 0
+    """Of the service that has the fewest; 0: unknown, then no column is shorter than a second."""
 
     @property
     def seconds(self) -> float:
         return max(self.end - self.start, 1e-3)
 
     @property
-    def column(self) -> int:
+    def column(self) -> float:
         """Seconds per column."""
-        return _step(self.seconds, MAX_COLUMNS)
+        finest = PER_COLUMN * self.seconds / self.requests if self.requests else 1.0
+        return _step(self.seconds, MAX_COLUMNS, finest)
 
     def x(self, at: float) -> float:
         return LEFT + PLOT * min(max((at - self.start) / self.seconds, 0.0), 1.0)
@@ -97,7 +102,7 @@ def story(counted: Columns, axis: Axis) -> str:
             stretches.append((what, number, number + 1))
     failed = sum(column.get(FAILED, 0) for column in counted.values())
     told = [
-        f"{what} {start * axis.column}–{min(end * axis.column, round(axis.seconds))} s"
+        f"{what} {start * axis.column:g}–{min(end * axis.column, round(axis.seconds, 1)):g} s"
         for what, start, end in stretches
     ]
     if len(told) > MAX_STRETCHES:
@@ -163,7 +168,7 @@ def _tooltip(number: int, column: Mapping[str, int], axis: Axis) -> str:
     counts = ", ".join(
         f"{region or 'failed'}: {count}" for region, count in sorted(column.items(), reverse=True)
     )
-    return f"{number * axis.column}–{(number + 1) * axis.column} s: {counts}"
+    return f"{number * axis.column:g}–{(number + 1) * axis.column:g} s: {counts}"
 
 
 def _in_order(column: Mapping[str, int], regions: Sequence[str]) -> list[str]:
@@ -192,7 +197,7 @@ def _axis(axis: Axis, top: float, bottom: float) -> list[str]:
         f'<text class="tick" x="{LEFT - 6}" y="{bottom}" text-anchor="end">0 %</text>',
         f'<line class="axis" x1="{LEFT}" x2="{LEFT + PLOT}" y1="{bottom}" y2="{bottom}"/>',
     ]
-    step = _step(axis.seconds, MAX_TICKS)
+    step = round(_step(axis.seconds, MAX_TICKS, 1))
     for second in range(0, int(axis.seconds) + 1, step):
         x = axis.x(axis.start + second)
         parts.append(
@@ -204,18 +209,19 @@ def _axis(axis: Axis, top: float, bottom: float) -> list[str]:
 
 
 def _marks(marks: Sequence[Mark], rows: Sequence[int], axis: Axis, bottom: float) -> list[str]:
-    parts = []
+    """First all lines, then all labels: a label has a halo that a line behind it cannot cross."""
+    lines, labels = [], []
     for mark, row in zip(marks, rows, strict=True):
         x = axis.x(mark.at)
         y = LABEL_ROW * row + 13
-        owner = "own" if mark.own else "other"
-        flip = _flips(mark, x)
-        parts.append(
-            f'<g class="mark {owner}"><line x1="{x:.2f}" x2="{x:.2f}" y1="{y - 10}" '
-            f'y2="{bottom}"/><text x="{x - 4 if flip else x + 4:.2f}" y="{y}" '
-            f'text-anchor="{"end" if flip else "start"}">{escape(mark.label)}</text></g>'
+        css = f'class="mark {"own" if mark.own else "other"}"'
+        place = (x - 4, "end") if _flips(mark, x) else (x + 4, "start")
+        lines.append(f'<line {css} x1="{x:.2f}" x2="{x:.2f}" y1="{y - 10}" y2="{bottom}"/>')
+        labels.append(
+            f'<text {css} x="{place[0]:.2f}" y="{y}" text-anchor="{place[1]}">'
+            f"{escape(mark.label)}</text>"
         )
-    return parts
+    return lines + labels
 
 
 def _flips(mark: Mark, x: float) -> bool:
@@ -251,5 +257,7 @@ def _span(mark: Mark, x: float) -> tuple[float, float]:
     return (x - width, x + 2) if _flips(mark, x) else (x - 2, x + width)
 
 
-def _step(seconds: float, most: int) -> int:
-    return next((step for step in STEPS if seconds / step <= most), STEPS[-1])
+def _step(seconds: float, most: int, least: float) -> float:
+    """The smallest round step of at least `least` that cuts `seconds` into at most `most`."""
+    fitting = (step for step in STEPS if step >= least and seconds / step <= most)
+    return next(fitting, STEPS[-1])

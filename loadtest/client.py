@@ -25,6 +25,7 @@ from __future__ import annotations
 import errno
 import random
 import select
+import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -291,6 +292,6 @@ def failure_reason(error: BaseException) -> str:
 
 
 def _closed_by_peer(error: Exception) -> bool:
-    return isinstance(error, HTTPConnectionClosed) or (
-        isinstance(error, OSError) and error.errno in (errno.ECONNRESET, errno.EPIPE)
-    )
+    if isinstance(error, HTTPConnectionClosed | ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return True
+    return isinstance(error, OSError) and error.errno in (errno.ECONNRESET, errno.EPIPE)

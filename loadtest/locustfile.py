@@ -28,13 +28,14 @@ EXIT_USAGE = 2
 log = logging.getLogger("loadtest")
 
 
-def _recovery() -> Recovery | None:
-    """Reads the file of the command line or of RECOVERY_FILE; None when only help is asked."""
+def _recovery() -> Recovery:
+    """Reads the file named on the command line or in RECOVERY_FILE; ends the process if it cannot.
+
+    Locust does not import a locustfile for `--help`, so that works without the file.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--recovery-file", default=os.environ.get("RECOVERY_FILE", "recovery.json"))
-    arguments, rest = parser.parse_known_args()
-    if {"-h", "--help", "-V", "--version"} & set(rest):
-        return None
+    arguments, _ = parser.parse_known_args()
     try:
         return load(arguments.recovery_file)
     except InputError as error:
@@ -43,21 +44,14 @@ def _recovery() -> Recovery | None:
 
 
 recovery = _recovery()
-traffic = Traffic(recovery.regions if recovery is not None else ())
-if recovery is not None:
-    globals().update(
-        user_classes(
-            recovery,
-            traffic,
-            os.environ.get("API_URL")
-            or (f"https://{recovery.api_host}" if recovery.api_host else ""),
-        )
-    )
+traffic = Traffic(recovery.regions)
+api_url = os.environ.get("API_URL") or (f"https://{recovery.api_host}" if recovery.api_host else "")
+# Locust takes the user classes from the names of this module.
+globals().update(user_classes(recovery, traffic, api_url))
 
 
 def add_arguments(parser: Any) -> None:
     """The load test's own arguments; each can also be set in the environment."""
-    known = recovery or Recovery((), (), "", (), "")
     parser.add_argument(
         "--recovery-file",
         default="recovery.json",
@@ -67,7 +61,7 @@ def add_arguments(parser: Any) -> None:
     )
     parser.add_argument(
         "--nameserver",
-        default=",".join(known.name_servers),
+        default=",".join(recovery.name_servers),
         env_var="NAMESERVER",
         help="host:port of the name servers to ask, comma-separated, honouring the TTL of their "
         "answers. Without any the system resolver is asked. Default: those of recovery.json.",
@@ -80,7 +74,7 @@ def add_arguments(parser: Any) -> None:
     )
     parser.add_argument(
         "--ca-file",
-        default=known.ca_file,
+        default=recovery.ca_file,
         env_var="CA_FILE",
         include_in_web_ui=False,
         help="Certificate authority to trust instead of the system's. Default: recovery.json's.",
@@ -117,7 +111,7 @@ def add_arguments(parser: Any) -> None:
 def attach(environment: Environment, **_: Any) -> None:
     """Locust is set up in this process: start counting."""
     traffic.attach(environment)
-    left_out = without_class(recovery) if recovery is not None else []
+    left_out = without_class(recovery)
     if left_out and not isinstance(environment.runner, WorkerRunner):
         log.warning("no traffic for %s: no user class for a database yet", ", ".join(left_out))
 

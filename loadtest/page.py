@@ -52,9 +52,10 @@ svg text{font-size:11.5px;fill:var(--soft)}
 .region-3{fill:var(--region-3)}.region-4{fill:var(--region-4)}.region-5{fill:var(--region-5)}
 .region-other{fill:var(--other)}.failed{fill:url(#hatch)}.failed-mark{fill:var(--bad)}
 .hatch-ground{fill:var(--bad)}.hatch-line{stroke:var(--card);stroke-width:1.4;opacity:.55}
-.mark line{stroke:var(--soft);stroke-width:1;stroke-dasharray:2 3;opacity:.7}
-.mark.own line{stroke:var(--ink);stroke-width:1.6;stroke-dasharray:none;opacity:1}
-.mark text{opacity:.85}.mark.own text{fill:var(--ink);font-weight:600;opacity:1}
+line.mark{stroke:var(--soft);stroke-width:1;stroke-dasharray:2 3}
+line.own{stroke:var(--ink);stroke-width:1.6;stroke-dasharray:none}
+text.mark{paint-order:stroke;stroke:var(--card);stroke-width:4px;stroke-linejoin:round}
+svg text.own{fill:var(--ink);font-weight:600}
 .legend{display:flex;flex-wrap:wrap;gap:6px 18px;padding:0;margin:8px 0;list-style:none}
 .legend svg{display:inline-block;width:14px;min-width:0;height:14px;vertical-align:-2px;
 margin-right:6px}
@@ -184,7 +185,8 @@ def _legend(regions: Sequence[str]) -> str:
 def _charts(evidence: Mapping[str, Any], timeline: Sequence[Mapping[str, Any]]) -> list[str]:
     if evidence["started_at"] is None:
         return []
-    axis = Axis(evidence["started_at"], evidence["ended_at"])
+    fewest = min((s["requests"] for s in evidence["services"].values()), default=0)
+    axis = Axis(evidence["started_at"], evidence["ended_at"], fewest)
     cards = []
     for number, (name, service) in enumerate(evidence["services"].items()):
         counted = columns(timeline, name, axis)

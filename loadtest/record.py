@@ -167,13 +167,6 @@ class Record:
                 entry["regions"][region] = numbers
         return list(entries.values())
 
-    def first_and_last(self) -> tuple[float, float] | None:
-        """Times of the first and the last request that ended, or None without any."""
-        if not self.cells:
-            return None
-        cells = self.cells.values()
-        return min(cell.first for cell in cells), max(cell.last for cell in cells)
-
 
 def _no_totals() -> dict[str, Any]:
     return {"requests": 0, "failed": 0, "by_region": {}, "failures": {}}

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from lab.apigateway.routes import ANY, Resource, Router
 
+_NOT_IMITATED = ("gateway-responses", "request-validator", "policy")
 DEFAULT_TIMEOUT = 29.0
 """Seconds (AWS docs "Amazon API Gateway quotas": 50 milliseconds to 29 seconds)."""
 
@@ -138,6 +139,7 @@ class _Reader:
         ).get("securitySchemes", {})
 
     def resources(self) -> Iterator[Resource[Method]]:
+        self._refuse_extensions("the API", self._document)
         for path, item in self._document.get("paths", {}).items():
             methods: dict[str, Method] = {}
             for key, operation in item.items():
@@ -153,8 +155,15 @@ class _Reader:
             if methods:
                 yield Resource(path, methods)
 
+    def _refuse_extensions(self, at: str, given: Mapping[str, Any]) -> None:
+        """Extensions that would change an answer and are not imitated."""
+        for name in _NOT_IMITATED:
+            if _EXTENSION + name in given:
+                self.reasons.append(f"{at}: {_EXTENSION}{name} is not imitated")
+
     def _method(self, name: str, path: str, operation: Mapping[str, Any]) -> Method | None:
         at = f"{name} {path}"
+        self._refuse_extensions(at, operation)
         given = operation.get(_EXTENSION + "integration")
         if not isinstance(given, Mapping):
             self.reasons.append(f"{at}: no {_EXTENSION}integration")

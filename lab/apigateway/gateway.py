@@ -32,6 +32,7 @@ from lab.apigateway.domains import Target
 from lab.apigateway.headers import find, returned_to_caller
 from lab.apigateway.http_proxy import encode_request, method_of
 from lab.apigateway.lambda_proxy import proxy_event, read_answer
+from lab.apigateway.media_types import pass_through
 from lab.apigateway.pool import ConnectionKnobs, ConnectionPool, NameResolver
 from lab.apigateway.responses import GatewayResponse, Refused
 from lab.dns_client import ResolutionError
@@ -286,6 +287,9 @@ class RegionalGateway:
             raise Refused(responses.API_CONFIGURATION, str(error)) from None
         except (ConnectionLost, OSError) as error:
             raise _network_failure(error) from None
+        content_type = find(response.headers, b"content-type")
+        binary_types = call.target.stage.api.binary_types
+        response.body = pass_through(response.body, content_type, binary_types)
         response.headers = returned_to_caller(response.headers)
         return response
 

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 from lab.apigateway.call import Call
 from lab.apigateway.definition import HttpProxy
 from lab.apigateway.headers import find, forwarding, passed_to_integration
+from lab.apigateway.media_types import pass_through
 from lab.apigateway.routes import ANY
 
 _PATH_SAFE = "/:@!$&'()*+,;=~-._"
@@ -34,19 +35,22 @@ def encode_request(integration: HttpProxy, call: Call) -> bytes:
     for name, expression in integration.headers.items():
         value = call.evaluate(expression)
         if value is not None:
-            overridden[name.lower().encode()] = value.encode("latin-1", "replace")
+            one_line = value.replace("\r", " ").replace("\n", " ")
+            overridden[name.lower().encode()] = one_line.encode("latin-1", "replace")
     headers = passed_to_integration(call.headers, overridden)
     if find(headers, b"user-agent") is None:
         headers.append((b"User-Agent", b"AmazonAPIGateway_" + call.target.stage.api.id.encode()))
     headers += forwarding(
         call.headers, call.peer, call.port, call.trace_root, call.target.stage.api.id
     )
-    if call.body or method in _WITH_BODY:
-        headers.append((b"Content-Length", b"%d" % len(call.body)))
+    binary_types = call.target.stage.api.binary_types
+    body = pass_through(call.body, find(call.headers, b"content-type"), binary_types)
+    if body or method in _WITH_BODY:
+        headers.append((b"Content-Length", b"%d" % len(body)))
     parts = [f"{method} {target_of(integration, call)} HTTP/1.1\r\nHost: {host}\r\n".encode()]
     parts.extend(b"%b: %b\r\n" % header for header in headers)
     parts.append(b"\r\n")
-    parts.append(call.body)
+    parts.append(body)
     return b"".join(parts)
 
 

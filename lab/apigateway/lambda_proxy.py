@@ -16,6 +16,7 @@ from typing import Any
 
 from lab.apigateway.call import ACCOUNT_ID, Call
 from lab.apigateway.headers import find, forwarding, returned_to_caller
+from lab.apigateway.media_types import is_binary_type
 from lab.apigateway.responses import FUNCTION_FAILURE, Refused
 from lab.http1 import Headers, Response
 
@@ -86,18 +87,6 @@ def _body(call: Call) -> tuple[str | None, bool]:
     if is_binary_type(find(call.headers, b"content-type"), call.target.stage.api.binary_types):
         return base64.b64encode(call.body).decode(), True
     return call.body.decode("utf-8", "replace"), False
-
-
-def is_binary_type(header: bytes | None, binary_types: frozenset[str]) -> bool:
-    """Whether a Content-Type, or the first type of an Accept, is one of the API's binary types."""
-    if not binary_types:
-        return False
-    kind = (header or b"").split(b",")[0].split(b";")[0].strip().lower().decode("latin-1")
-    return (
-        "*/*" in binary_types
-        or kind in binary_types
-        or f"{kind.partition('/')[0]}/*" in binary_types
-    )
 
 
 def _request_context(call: Call, user_agent: str | None) -> dict[str, Any]:

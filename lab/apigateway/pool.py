@@ -136,7 +136,7 @@ class ConnectionPool:
 
     async def _idle_connection(self, endpoint: _Endpoint) -> ClientConnection | None:
         follows = self.knobs.mode == "follow"
-        if follows or not endpoint.idle:
+        if follows:
             await self._resolve(endpoint)
         now = asyncio.get_running_loop().time()
         while endpoint.idle:
@@ -172,8 +172,7 @@ class ConnectionPool:
 
     async def _connect(self, endpoint: _Endpoint, is_tls: bool) -> ClientConnection:
         """Connect to the first address that can be reached."""
-        if not endpoint.addresses:
-            await self._resolve(endpoint)
+        await self._resolve(endpoint)
         loop = asyncio.get_running_loop()
         failure: OSError | None = None
         for address in endpoint.addresses:

@@ -44,6 +44,8 @@ class State(Enum):
     STARTING = "starting"
     FREE = "free"
     BUSY = "busy"
+    RETURNING = "returning"
+    """It has answered and will ask for the next invocation in a moment."""
     STOPPED = "stopped"
 
 
@@ -247,7 +249,7 @@ class ExecutionEnvironment:
         if self.state is State.STARTING:
             self._cancel_timer()
             self._init_duration = time.monotonic() - self._born
-        elif self.state is not State.BUSY or self._invocation is not None:
+        elif self.state is not State.RETURNING:
             return  # stopped; or asked again before it answered, which the time-out will end
         self.state = State.FREE
         self.idle_since = self._loop.time()
@@ -273,6 +275,8 @@ class ExecutionEnvironment:
     def _finish(self, invocation: Invocation, result: InvokeResult, status: str = "") -> None:
         self._cancel_timer()
         self._invocation = None
+        if self.state is State.BUSY:
+            self.state = State.RETURNING
         invocation.finish(result)
         self._log.end(
             invocation.request_id,
@@ -295,6 +299,7 @@ class ExecutionEnvironment:
             "Sandbox.Timedout", f"RequestId: {invocation.request_id} Error: {message}"
         )
         self._log.write(f"{_iso_now()} {invocation.request_id} {message}\n\n")
+        self.state = State.STOPPED
         self._finish(invocation, error, "Status: timeout")
         self._kill()
 

@@ -41,9 +41,7 @@ Tag: py3-none-any
 def build(folder: Path) -> Path:
     """Writes the wheel into `folder` and returns its path."""
     files = {f"{_INFO}/METADATA": _METADATA, f"{_INFO}/WHEEL": _WHEEL}
-    record = "".join(
-        f"{name},sha256={_digest(text)},{len(text)}\n" for name, text in files.items()
-    )
+    record = "".join(f"{name},sha256={_digest(text)},{len(text)}\n" for name, text in files.items())
     files[f"{_INFO}/RECORD"] = f"{record}{_INFO}/RECORD,,\n"
     path = folder / f"{NAME}-{VERSION}-py3-none-any.whl"
     folder.mkdir(parents=True, exist_ok=True)

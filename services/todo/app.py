@@ -56,7 +56,7 @@ def answer(action):
 
 @app.route("/", content_types=ANY_TYPE)
 def shallow():
-    return {"service": app.service, "region": app.region}
+    return answer(service.shallow)
 
 
 @app.route("/todos", authorizer=READ, content_types=ANY_TYPE)

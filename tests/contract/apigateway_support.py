@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -262,6 +263,12 @@ class Answer:
         return str(self.json["region"])
 
 
+def free_port() -> int:
+    """A port that is free on both regions' addresses (they are used by nobody else)."""
+    with socket.create_server((EAST, 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
 @asynccontextmanager
 async def two_regions(
     knobs: ConnectionKnobs | None = None, resolver: Any = None, **options: Any
@@ -270,7 +277,7 @@ async def two_regions(
     dns = DnsTable({f"{name}.example.test": EAST for name in SERVICES})
     functions = {region: EchoFunctions(region) for region in REGIONS}
     events: list[Mapping[str, Any]] = []
-    port_map: dict[int, int] = {}
+    port = free_port()
     gateways = {
         region: RegionalGateway(
             region,
@@ -279,15 +286,14 @@ async def two_regions(
             resolver or dns,
             client_ssl=client_ssl(),
             connections=knobs,
-            port_map=port_map,
+            port_map={443: port},
             on_event=events.append,
             **options,
         )
         for region in REGIONS
     }
-    port = await gateways[REGIONS[0]].start(EAST, 0, server_ssl())
-    await gateways[REGIONS[1]].start(WEST, port, server_ssl())
-    port_map[443] = port
+    for region, gateway in gateways.items():
+        await gateway.start(ADDRESS[region], port, server_ssl())
     connector = aiohttp.TCPConnector(ssl=client_ssl(), limit=0)
     try:
         async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:

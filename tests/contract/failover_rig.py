@@ -122,7 +122,7 @@ class Cluster:
 
 class ArcEndpoint:
     """One endpoint. `mode`: ok, refuse, hang, 503, 500, 429, all400 (model errors as HTTP 400),
-    hang-updates, garbage."""
+    hang-updates, garbage (HTML with 200), garbage-updates."""
 
     def __init__(self, cluster: Cluster, region: str, address: str) -> None:
         self.region = region
@@ -190,7 +190,7 @@ class ArcEndpoint:
             }[self.mode]
             self.reply(request, int(self.mode), {"__type": code, "message": "as scripted"})
             return
-        if self.mode == "garbage":
+        if self.mode == "garbage" or (self.mode == "garbage-updates" and updating):
             self.reply(request, 200, None)
             return
         status, document = self.update(body) if updating else (200, self.list())
@@ -228,7 +228,8 @@ class ArcEndpoint:
     ) -> None:
         body = b"<html>" if document is None else json.dumps(document).encode()
         request.send_response(status)
-        request.send_header("Content-Type", "application/x-amz-json-1.0")
+        kind = "text/html" if document is None else "application/x-amz-json-1.0"
+        request.send_header("Content-Type", kind)
         request.send_header("Content-Length", str(len(body)))
         if status == 429:
             request.send_header("Retry-After", "1")

@@ -146,12 +146,19 @@ async def test_garbage_is_400(lab: TwoRegions) -> None:
     assert answer.startswith(b"HTTP/1.1 400 ")
 
 
+async def test_wish_for_another_protocol_is_ignored(lab: TwoRegions) -> None:
+    head = b"Host: service1.example.test\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    answer = await raw_exchange(lab, b"GET /x HTTP/1.1\r\n" + head)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
 async def test_pipelined_requests_are_answered_in_order(lab: TwoRegions) -> None:
     one = b"GET /%d HTTP/1.1\r\nHost: service1.example.test\r\n%b\r\n"
     sent = b"".join(one % (n, b"Connection: close\r\n" if n == 19 else b"") for n in range(20))
     answer = await raw_exchange(lab, sent)
-    bodies = [part for part in answer.split(b"\r\n") if part.startswith(b'{"region"')]
-    paths = [json.loads(b.partition(b"HTTP/1.1")[0])["event"]["path"] for b in bodies]
+    bodies = answer.split(b"\r\n\r\n")[1:]
+    documents = [json.JSONDecoder().raw_decode(body.decode())[0] for body in bodies]
+    paths = [document["event"]["path"] for document in documents]
     assert paths == [f"/{n}" for n in range(20)]
 
 

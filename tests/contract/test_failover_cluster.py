@@ -87,6 +87,14 @@ def test_a_move_succeeds_with_two_endpoints_down(
     assert "service1  us-west-2" in capsys.readouterr().out
 
 
+def test_an_update_answered_by_something_else_than_arc_is_not_accepted(rig: Rig) -> None:
+    """A proxy's login page is a 200, too."""
+    for region in ARC_REGIONS[:4]:
+        rig.arc[region].mode = "garbage-updates"
+    assert move() == 0
+    assert rig.active("service1") == [WEST]
+
+
 @pytest.mark.semantics(61)
 def test_an_evacuation_of_a_dead_region_takes_less_than_5_s_with_two_endpoints_hanging(
     rig: Rig,
@@ -103,13 +111,18 @@ def test_an_evacuation_of_a_dead_region_takes_less_than_5_s_with_two_endpoints_h
 
 
 @pytest.mark.semantics(61)
-def test_a_region_that_hangs_does_not_hold_up_its_evacuation(rig: Rig) -> None:
+def test_a_region_that_hangs_does_not_hold_up_its_evacuation(
+    rig: Rig, capsys: pytest.CaptureFixture[str]
+) -> None:
     for region in ("us-west-2", "eu-west-1"):
         rig.arc[region].mode = "hang"
     rig.regions[EAST].hang = True
+    rig.dns.delay = 0.2
     started = time.monotonic()
-    assert cli.main(["evacuate", EAST, "--yes"]) == 0
+    assert cli.main(["evacuate", EAST, "--yes", "--json"]) == 0
     assert time.monotonic() - started < 5
+    times = json.loads(capsys.readouterr().out)["measurements"]["service1"]
+    assert 200 <= times["dns_ms"] <= times["first_answer_ms"] < 1200, "not held up by probes"
 
 
 @pytest.mark.semantics(62)

@@ -116,6 +116,8 @@ class FakeWorld:
     """service → region to which its DNS name is stuck."""
     silent: set[str] = field(default_factory=set)
     """Services whose answers do not name the region."""
+    routeless: set[str] = field(default_factory=set)
+    """Services whose gateway knows no route at the probe's path."""
     answers: list[str] = field(default_factory=list)
     """What the operator types."""
 
@@ -132,6 +134,9 @@ class FakeWorld:
         region = next(r for r, a in ADDRESSES.items() if a == address)
         if region in self.dead:
             return Answer(url, address, 1, error="connection refused")
+        if any(f"/{name}." in url for name in self.routeless):
+            said = "MissingAuthenticationTokenException"
+            return Answer(url, address, 1, 403, gateway_error=said)
         named = None if any(f"/{name}." in url for name in self.silent) else region
         return Answer(url, address, 1, 200, named)
 

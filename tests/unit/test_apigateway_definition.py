@@ -129,10 +129,14 @@ def test_all_reasons_are_given_at_once() -> None:
             }
         },
     }
+    given["x-amazon-apigateway-gateway-responses"] = {}
+    given["paths"]["/b"]["put"]["x-amazon-apigateway-request-validator"] = "all"
     with pytest.raises(DefinitionError) as error:
         read_api("api", given)
     text = str(error.value)
     for reason in (
+        "the API: x-amazon-apigateway-gateway-responses",
+        "PUT /b: x-amazon-apigateway-request-validator",
         "GET /a: integration type 'aws'",
         "GET /b: uri 'arn:wrong'",
         "PUT /b: no x-amazon-apigateway-integration",

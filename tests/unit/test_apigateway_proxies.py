@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
@@ -135,6 +136,62 @@ def test_host_is_the_integrations_and_the_token_survives() -> None:
         b"Content-Length: 2",
     ]
     assert body == b"{}"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "binary_types", "sent"),
+    [
+        (b"image/png", {"image/png"}, b"\xff"),
+        (b"image/png", {"*/*"}, b"\xff"),
+        (b"image/png", set(), "\ufffd".encode()),
+        (b"text/plain", {"image/*"}, "\ufffd".encode()),
+    ],
+)
+def test_only_binary_media_types_keep_their_bytes(
+    content_type: bytes, binary_types: set[str], sent: bytes
+) -> None:
+    given_call = call(
+        "/service1/{proxy+}",
+        "/service1/x",
+        http_method="POST",
+        headers=[(b"Content-Type", content_type)],
+        body=b"\xff",
+        integration=PROXY,
+        binary_types=frozenset(binary_types),
+    )
+    head, _, body = encode_request(PROXY, given_call).partition(b"\r\n\r\n")
+    assert body == sent
+    assert head.endswith(b"Content-Length: %d" % len(sent))
+
+
+def test_mapped_header_can_not_smuggle_a_line() -> None:
+    integration = replace(PROXY, headers={"X-From": "method.request.querystring.from"})
+    given_call = call(
+        "/service1/{proxy+}",
+        "/service1/x",
+        query="from=a%0D%0AX-Evil:%201",
+        integration=integration,
+    )
+    assert b"\r\nx-from: a  X-Evil: 1\r\n" in encode_request(integration, given_call)
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("'fixed'", "fixed"),
+        ("method.request.path.proxy", "x"),
+        ("method.request.querystring.q", "2"),
+        ("method.request.header.USER-agent", "t/1"),
+        ("method.request.header.missing", None),
+        ("context.domainName", "service1.example.test"),
+        ("context.stage", "api"),
+        ("context.identity.sourceIp", "127.0.0.9"),
+        ("context.unknown", None),
+    ],
+)
+def test_mapping_expressions(expression: str, value: str | None) -> None:
+    given_call = call("/service1/{proxy+}", "/service1/x", query="q=1&q=2", integration=PROXY)
+    assert given_call.evaluate(expression) == value
 
 
 # --- Lambda proxy: the event

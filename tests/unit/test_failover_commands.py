@@ -64,6 +64,15 @@ def test_the_external_api_moves_like_any_service() -> None:
     assert world.arc.active("api") == [WEST]
 
 
+def test_the_external_api_needs_no_route_of_its_own() -> None:
+    """Its gateway answers a path that it does not know, and that is answer enough; of another
+    service it is not."""
+    world = fake_world(KNOWN)
+    world.routeless = {"api", "service1"}
+    assert run(world, "move", "api", "--to", WEST, "--yes") == 0
+    assert run(world, "move", "service1", "--to", WEST, "--yes") == 4
+
+
 def test_moving_again_does_nothing_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     world = fake_world(KNOWN, WEST)
     assert run(world, "move", "service1", "--to", WEST, "--yes") == 0

@@ -109,6 +109,15 @@ def test_keys_of_a_newer_deployment_are_ignored() -> None:
     recovery.parse(given, Path("recovery.json"))
 
 
+def test_an_unfinished_database_entry_does_not_stand_in_the_way_of_other_services() -> None:
+    given = document("service1", databases=("todo",))
+    entry = given["services"]["todo"]
+    entry["database"] = {"routing_controls": entry["database"]["routing_controls"]}
+    database = recovery.parse(given, Path("recovery.json")).services["todo"].database
+    assert database is not None
+    assert (database.global_cluster, database.clusters) == ("", {})
+
+
 def test_a_missing_or_broken_file_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no recovery file"):
         recovery.load(tmp_path / "recovery.json")

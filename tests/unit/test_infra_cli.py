@@ -15,9 +15,7 @@ def topology_file(tmp_path: Path) -> str:
     (tmp_path / "services" / "a").mkdir(parents=True)
     (tmp_path / "services" / "a" / "app.py").touch()
     path = tmp_path / "topology.toml"
-    path.write_text(
-        'domain = "example.test"\nregions = ["us-east-1", "us-west-2"]\n[services.a]\n'
-    )
+    path.write_text('domain = "example.test"\nregions = ["us-east-1", "us-west-2"]\n[services.a]\n')
     return str(path)
 
 

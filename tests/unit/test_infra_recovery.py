@@ -15,7 +15,13 @@ TOPOLOGY = Topology(
     ("us-east-1", "us-west-2"),
     {"service1": Service("service1"), "todo": Service("todo", database="aurora")},
 )
-NAMES = ("ControlPanelArn", "PrimaryControlArn", "SecondaryControlArn", "AtLeastOneArn", "AtMostOneArn")
+NAMES = (
+    "ControlPanelArn",
+    "PrimaryControlArn",
+    "SecondaryControlArn",
+    "AtLeastOneArn",
+    "AtMostOneArn",
+)
 DATABASE_NAMES = (
     "DatabasePrimaryControlArn",
     "DatabaseSecondaryControlArn",
@@ -81,7 +87,10 @@ def test_the_port_of_the_pinned_addresses(port: int | None, suffix: str) -> None
 
 
 def test_further_keys() -> None:
-    extra: dict[str, Any] = {"dns": {"name_servers": ["192.0.2.1:53"]}, "tls": {"ca_file": "ca.pem"}}
+    extra: dict[str, Any] = {
+        "dns": {"name_servers": ["192.0.2.1:53"]},
+        "tls": {"ca_file": "ca.pem"},
+    }
 
     document = recovery_document(TOPOLOGY, OUTPUTS, ENDPOINTS, extra=extra)
 

@@ -125,7 +125,11 @@ def test_switches_lie_where_the_types_of_arc_exist(regions: tuple[str, str], exp
 
     assert global_region(given) == expected
     for step in stack_list(given):
-        if isinstance(step, Stack) and step.template in ("zone.yaml", "cluster.yaml", "routing.yaml"):
+        if isinstance(step, Stack) and step.template in (
+            "zone.yaml",
+            "cluster.yaml",
+            "routing.yaml",
+        ):
             assert step.region == expected
 
 

@@ -12,9 +12,7 @@ from infra.templates import TEMPLATES, TemplateFileError, parse, template, with_
 from infra.topology import Service, Topology
 
 ONE = Topology("example.test", ("us-east-1", "us-west-2"), {"a": Service("a")})
-TWO = Topology(
-    "example.test", ("us-east-1", "us-west-2"), {"a": Service("a"), "b": Service("b")}
-)
+TWO = Topology("example.test", ("us-east-1", "us-west-2"), {"a": Service("a"), "b": Service("b")})
 
 
 def value_of(text: str) -> Any:

@@ -91,7 +91,7 @@ def test_every_chart_has_a_title_and_its_content_in_words() -> None:
     for tag, attributes in tree.attributes:
         if tag == "svg" and attributes.get("role") == "img":
             assert set((attributes["aria-labelledby"] or "").split()) <= set(ids)
-    told = "us-east-1 0–30 s, no good answer 30–34 s, us-west-2 34–60 s; 90 failed"
+    told = "us-east-1 0–30 s, no good answer 30–34.5 s, us-west-2 34.5–60 s; 90 failed"
     assert " ".join(tree.text).count(told) == 4  # health and service2: below and within the chart
 
 
@@ -148,6 +148,16 @@ def test_regions_keep_their_colours() -> None:
     axis = Axis(START, START + 2)
     svg = chart("s", {0: {WEST: 1, EAST: 1}, 1: {"elsewhere": 1}}, axis, [], REGIONS, "c")
     assert re.findall(r'class="(region-\w+)"', svg) == ["region-0", "region-1", "region-other"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "requests", "column"),
+    [(14, 1400, 0.2), (60, 2000, 0.5), (60, 120, 2), (60, 0, 1), (14, 1, 60), (7200, 10**6, 30)],
+)
+def test_columns_are_as_short_as_the_requests_allow(
+    seconds: float, requests: int, column: float
+) -> None:
+    assert Axis(START, START + seconds, requests).column == column
 
 
 def test_long_runs_get_wider_columns_and_a_short_story() -> None:

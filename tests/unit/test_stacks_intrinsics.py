@@ -59,7 +59,10 @@ VALUES: list[tuple[Any, Any]] = [
     ({"Fn::GetAtt": "Queue.Arn"}, "arn:queue"),
     ({"Fn::GetAtt": ["Queue", "Url.Host"]}, "h"),
     ({"Fn::GetAtt": ["Queue", {"Fn::Sub": "Arn"}]}, "arn:queue"),
-    ({"Fn::Sub": "x-${Name}-${AWS::Region}-${Queue}-${Queue.Arn}"}, "x-todo-us-west-2-queue-1-arn:queue"),
+    (
+        {"Fn::Sub": "x-${Name}-${AWS::Region}-${Queue}-${Queue.Arn}"},
+        "x-todo-us-west-2-queue-1-arn:queue",
+    ),
     ({"Fn::Sub": "${Queue.Url.Host}"}, "h"),
     ({"Fn::Sub": "${!Name} ${Name}"}, "${Name} todo"),
     ({"Fn::Sub": "$ {Name} $${Name}"}, "$ {Name} $todo"),
@@ -202,8 +205,9 @@ def test_split_undoes_join(items: list[str]) -> None:
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text("xyz", max_size=3),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.text("xyz", max_size=3), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text("xyz", max_size=3), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 

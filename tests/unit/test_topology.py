@@ -117,7 +117,9 @@ def test_a_service_name_is_one_dns_label(tmp_path: Path, name: str) -> None:
     assert any("a name is 1 to 31" in reason for reason in reasons(tmp_path, text))
 
 
-@pytest.mark.parametrize("domain", ["test", "-a.test", "a..test", "A.test", "a.test.", "a.1", "", "a." + "b" * 61])
+@pytest.mark.parametrize(
+    "domain", ["test", "-a.test", "a..test", "A.test", "a.test.", "a.1", "", "a." + "b" * 61]
+)
 def test_a_domain_has_two_lower_case_labels(tmp_path: Path, domain: str) -> None:
     text = f'domain = "{domain}"\nregions = ["us-east-1", "us-west-2"]\n[services.health]\n'
 

@@ -14,11 +14,7 @@ Downside: `App` leans on how Chalice 1.34 builds its answers (see `regional.app`
 version has to pass the tests before it is used.
 """
 
-from regional.lazy import postpone
-
-postpone()  # before Chalice is imported
-
-from regional.app import App  # noqa: E402
-from regional.problem import Problem  # noqa: E402
+from regional.app import App
+from regional.problem import Problem
 
 __all__ = ["App", "Problem"]

@@ -70,7 +70,7 @@ class App(Chalice):
         subsegment = self.tracer.begin(self.service)
         try:
             answer = self._answer(event, context)
-        except Exception:  # an event that is not the gateway's, or a body that is not JSON
+        except Exception:  # noqa: BLE001  not an event of the gateway, or a body that is not JSON
             answer = self._unexpected().to_dict()
         answer["headers"][REGION_HEADER] = self.region
         status = answer["statusCode"]
@@ -104,7 +104,7 @@ class App(Chalice):
             response = get_response(event)
         except Problem as problem:
             return problem.response(self.request_id)
-        except Exception:
+        except Exception:  # noqa: BLE001  whatever it is, the caller gets a problem document
             return self._unexpected()
         if response.status_code < 400:
             return response

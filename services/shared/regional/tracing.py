@@ -15,13 +15,10 @@ patch; `Tracer.span` round the call is.
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import ModuleType
 from typing import Any
 
 _LAMBDA = "LAMBDA_TASK_ROOT"
@@ -51,7 +48,9 @@ class Tracer:
             return None
         try:
             if self._recorder is None:
-                self._recorder = _load(self._patch)
+                from regional import xray
+
+                self._recorder = xray.load(self._patch)
             return self._recorder.begin_subsegment(name, namespace)
         except Exception as error:  # noqa: BLE001  tracing never fails a request
             self._give_up(error)
@@ -87,32 +86,3 @@ class Tracer:
     def _give_up(self, error: Exception) -> None:
         self._enabled = False
         self._log.warning("tracing is off in this execution environment: %r", error)
-
-
-def _load(libraries: tuple[str, ...]) -> Any:
-    """The SDK's recorder, imported at two thirds of the usual cost.
-
-    - The local sampler is left out: Lambda has decided on sampling before the SDK is asked, yet
-      the SDK reads its rules at import. It finds the stand-in below in the place of that module.
-    - The garbage collector rests meanwhile: an import makes thousands of objects that stay.
-
-    What remains is mostly the standard library's inspect, socket, platform and wrapt.
-    """
-    collecting = gc.isenabled()
-    gc.disable()
-    sampler = ModuleType("aws_xray_sdk.core.sampling.local.sampler")
-    sampler.LocalSampler = _UnusedSampler  # type: ignore[attr-defined]
-    sys.modules.setdefault(sampler.__name__, sampler)
-    try:
-        from aws_xray_sdk.core import patch, xray_recorder
-
-        if libraries:
-            patch(libraries)
-    finally:
-        if collecting:
-            gc.enable()
-    return xray_recorder
-
-
-class _UnusedSampler:
-    """Stands for the SDK's LocalSampler, which is never asked inside Lambda."""

@@ -2,18 +2,18 @@
 
 - One connection to the writer and one to the reader, kept for the life of the execution
   environment and used without asking first whether they still live. A connection that was idle for
-  more than IDLE seconds is replaced rather than pinged: a ping over a connection that something on
+  more than a minute is replaced rather than pinged: a ping over a connection that something on
   the way dropped silently would wait for the whole read time-out.
 - TLS always, with the certificate and the host name verified, by one module-global context
   (building one costs more than ten connects).
 - A piece of work is a function of a cursor that may run again: each one recognises what an earlier
   attempt of itself has written (see `repository`). So any lost connection leads to one more
   attempt, also when it was lost in COMMIT.
-- Time: CONNECT_TIMEOUT and IO_TIMEOUT bound every wait; a time-out is not followed by another
-  attempt on the same endpoint; no attempt starts after BUDGET. A caller waits for at most
-  BUDGET + CONNECT_TIMEOUT + IO_TIMEOUT, well below API Gateway's 29 seconds.
+- Time: see `Patience`. A time-out is not followed by another attempt on the same endpoint, so a
+  hung database costs a write 3 seconds and a read 6; no caller waits for more than 11, well below
+  API Gateway's 29.
 - Reads go to the writer's endpoint, so that a client reads what it wrote, and to the reader's when
-  the writer's fails; then the reader's goes first for AVOID seconds. The downside: for that long
+  the writer's fails; then the reader's goes first for half a minute. The downside: for that long
   after a region became active, reads can be older than a write by the reader's lag.
 
 What is tried again, by error (numbers as in MySQL's error reference; messages differ by product):
@@ -40,6 +40,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -49,19 +50,27 @@ from .credentials import Credentials
 from .errors import Unavailable, WriteRefused
 from .settings import Settings
 
-CONNECT_TIMEOUT = 1.5
-IO_TIMEOUT = 3.0
-BUDGET = 6.0
-IDLE = 60.0
-AVOID = 30.0
-LOCK_WAIT = 5
-"""Seconds for which a change of the fence waits for the writes in flight."""
 _ISOLATION = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
 """No gap locks, which made concurrent inserts deadlock. RDS Proxy tracks it without pinning."""
 
 T = TypeVar("T")
 Cursor = Any
 Connection = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait, in seconds."""
+
+    connect: float = 1.5
+    io: float = 3.0
+    """For each answer of the database, the TLS handshake included."""
+    budget: float = 6.0
+    """No attempt starts later than this after the first one."""
+    idle: float = 60.0
+    """A connection that was not used for this long is replaced."""
+    avoid: float = 30.0
+    """For this long after the writer failed, reads go to the reader first."""
 
 
 class Fault(Enum):
@@ -141,8 +150,11 @@ class Attempt:
 class Endpoint:
     """One host and the connection that is kept to it."""
 
-    def __init__(self, connect: Callable[[], Connection], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, connect: Callable[[], Connection], idle: float, clock: Callable[[], float]
+    ) -> None:
         self._connect = connect
+        self._idle = idle
         self._clock = clock
         self._connection: Connection | None = None
         self._used_at = 0.0
@@ -152,7 +164,7 @@ class Endpoint:
         return self._connection is not None
 
     def connection(self) -> Connection:
-        if self._connection is not None and self._clock() - self._used_at > IDLE:
+        if self._connection is not None and self._clock() - self._used_at > self._idle:
             self.close()
         if self._connection is None:
             self._connection = self._connect()
@@ -182,22 +194,25 @@ class Database:
         settings: Settings,
         credentials: Credentials,
         span: Callable[..., AbstractContextManager[None]] = _no_span,
+        patience: Patience = Patience(),  # frozen
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._patience = patience
         self._settings = settings
         self._credentials = credentials
         self._span = span
         self._clock = clock
         self._sleep = sleep
-        self._writer = Endpoint(lambda: self.connect(init_command=_ISOLATION), clock)
-        self._reader = Endpoint(lambda: self.connect(settings.reader_host), clock)
+        self._writer = self._endpoint(init_command=_ISOLATION)
+        self._reader = self._endpoint(settings.reader_host)
         self._avoid_writer_until = 0.0
 
     def connect(
-        self, host: str = "", init_command: str | None = None, io_timeout: float = IO_TIMEOUT
+        self, host: str = "", init_command: str | None = None, io_timeout: float = 0
     ) -> Connection:
         """A new connection, to the writer's endpoint by default. Raises PyMySQL's errors."""
+        io_timeout = io_timeout or self._patience.io
         login = self._credentials.login()
         return pymysql.connect(
             host=host or self._settings.writer_host,
@@ -208,7 +223,7 @@ class Database:
             charset="utf8mb4",
             autocommit=True,
             client_flag=pymysql.constants.CLIENT.FOUND_ROWS,
-            connect_timeout=CONNECT_TIMEOUT,
+            connect_timeout=self._patience.connect,
             read_timeout=io_timeout,
             write_timeout=io_timeout,
             init_command=init_command,
@@ -217,7 +232,7 @@ class Database:
 
     def read(self, work: Callable[[Cursor], T]) -> T:
         """Run `work` where reading is possible. Raises Unavailable."""
-        deadline = self._clock() + BUDGET
+        deadline = self._clock() + self._patience.budget
         order = [self._writer, self._reader]
         if self._clock() < self._avoid_writer_until:
             order.reverse()
@@ -226,37 +241,45 @@ class Database:
                 return self._run(endpoint, _plain(work), deadline)
             except Unavailable as error:
                 if endpoint is self._writer:
-                    self._avoid_writer_until = self._clock() + AVOID
+                    self._avoid_writer_until = self._clock() + self._patience.avoid
                 failure = error
         raise failure
 
     def write(self, work: Callable[[Cursor, Attempt], T]) -> T:
         """Run `work` in one transaction on the writer. Raises Unavailable or WriteRefused."""
-        result = self._run(self._writer, _transaction(work), self._clock() + BUDGET)
+        result = self._run(self._writer, _transaction(work), self._clock() + self._patience.budget)
         self._avoid_writer_until = 0.0
         return result
+
+    def close(self) -> None:
+        """Close both kept connections; the next use opens them again."""
+        self._writer.close()
+        self._reader.close()
 
     def fresh_read(self, work: Callable[[Cursor], T], reader: bool = False) -> T:
         """Run `work` on a connection of its own. Raises Unavailable."""
         host = self._settings.reader_host if reader else ""
-        endpoint = Endpoint(lambda: self.connect(host), self._clock)
+        endpoint = self._endpoint(host)
         try:
-            return self._run(endpoint, _plain(work), self._clock() + BUDGET)
+            return self._run(endpoint, _plain(work), self._clock() + self._patience.budget)
         finally:
             endpoint.close()
 
-    def fresh_write(self, work: Callable[[Cursor, Attempt], T]) -> T:
+    def fresh_write(self, work: Callable[[Cursor, Attempt], T], lock_wait: int) -> T:
         """Run `work` in a transaction on a new connection, so that success proves that the writer's
-        endpoint takes writes now; it waits for locks for LOCK_WAIT seconds at most."""
+        endpoint takes writes now; it waits for locks for `lock_wait` seconds at most."""
         # Pins the connection in RDS Proxy, which ends with this one transaction.
-        wait = f"SET SESSION innodb_lock_wait_timeout = {LOCK_WAIT}"
-        endpoint = Endpoint(
-            lambda: self.connect(init_command=wait, io_timeout=LOCK_WAIT + 1), self._clock
-        )
+        wait = f"SET SESSION innodb_lock_wait_timeout = {lock_wait}"
+        endpoint = self._endpoint(init_command=wait, io_timeout=lock_wait + 1)
         try:
-            return self._run(endpoint, _transaction(work), self._clock() + LOCK_WAIT)
+            return self._run(endpoint, _transaction(work), self._clock() + lock_wait)
         finally:
             endpoint.close()
+
+    def _endpoint(self, *arguments: Any, **options: Any) -> Endpoint:
+        return Endpoint(
+            lambda: self.connect(*arguments, **options), self._patience.idle, self._clock
+        )
 
     def _run(
         self, endpoint: Endpoint, once: Callable[[Connection, Attempt], T], deadline: float

@@ -26,7 +26,7 @@ from .errors import MigrationRefused
 from .fence import OPEN
 
 FOLDER = Path(__file__).parent / "migrations"
-_LOCK_WAIT = "SET SESSION innodb_lock_wait_timeout = 3"
+_LOCK_WAIT = "SET SESSION innodb_lock_wait_timeout = 2"
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS schema_migrations (version INT NOT NULL PRIMARY KEY,"
     " name VARCHAR(100) NOT NULL, checksum CHAR(64) NOT NULL, applied_at DATETIME(6) NOT NULL)"
@@ -61,11 +61,7 @@ def _migrate(
         with guard.cursor() as cursor:
             _require_writer(cursor, region)
             cursor.execute(_TABLE)
-            cursor.execute(
-                "INSERT IGNORE INTO schema_migrations VALUES (0, 'lock', '', %s)", (_now(),)
-            )
-            guard.begin()
-            _lock(cursor)
+            _lock(guard, cursor)
             return _apply_all(database, region, primary_region, application)
     finally:
         guard.close()
@@ -81,8 +77,13 @@ def _require_writer(cursor: Cursor, region: str) -> None:
         raise MigrationRefused(f"the database of {region} is not the writer")
 
 
-def _lock(cursor: Cursor) -> None:
+def _lock(guard: Connection, cursor: Cursor) -> None:
+    """Hold the row of version 0 until `guard` is closed."""
     try:
+        cursor.execute(
+            "INSERT IGNORE INTO schema_migrations VALUES (0, 'lock', '', %s)", (_now(),)
+        )
+        guard.begin()
         cursor.execute("SELECT version FROM schema_migrations WHERE version = 0 FOR UPDATE")
     except pymysql.OperationalError as error:
         if error.args[0] == _LOCKED:

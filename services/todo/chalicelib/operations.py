@@ -33,6 +33,9 @@ _AURORA_LAG = (
     "SELECT rpo_lag_in_milliseconds FROM information_schema.aurora_global_db_status"
     " WHERE aws_region = %s"
 )
+_DRAIN_WAIT = 5
+"""Seconds for which a change of the fence waits for the writes in flight."""
+_PROBE_WAIT = 1
 _NO_SUCH_TABLE = (1109, 1146)
 
 
@@ -60,8 +63,13 @@ class MySqlOperations:
     """`Operations` on the region's database endpoints."""
 
     def __init__(
-        self, database: Database, region: str, clock: Callable[[], float] = time.perf_counter
+        self,
+        database: Database,
+        region: str,
+        drain_wait: int = _DRAIN_WAIT,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        self._drain_wait = drain_wait
         self._database = database
         self._region = region
         self._clock = clock
@@ -80,7 +88,7 @@ class MySqlOperations:
             )
             return stored
 
-        return self._database.fresh_write(work)
+        return self._database.fresh_write(work, self._drain_wait)
 
     def depth(self) -> dict[str, Any]:
         writer, fence = self._timed(self._probe_writer)
@@ -132,7 +140,7 @@ class MySqlOperations:
             return fence
 
         try:
-            return self._database.fresh_write(work)
+            return self._database.fresh_write(work, _PROBE_WAIT)
         except _RolledBack as done:
             return done.fence
 

@@ -108,6 +108,9 @@ class TodoService:
         stored = self._operations.set_fence(wanted, self._clock())
         return self._with_region(stored.representation())
 
+    def shallow(self, _event: Mapping[str, Any]) -> Reply:
+        return self._with_region({})
+
     def depth(self, event: Mapping[str, Any]) -> Reply:
         """200 when this region can serve at least reads, else 503; `writable` says the rest."""
         validation.read_nothing(Call.from_event(event))

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 
 from todo_testing import CLIENT_A, event
 
-TOKEN = "a-token-with-every-scope"
+TOKEN = "a-token-with-every-scope"  # noqa: S105
 StartResponse = Callable[[str, list[tuple[str, str]]], object]
 
 

@@ -1,27 +1,18 @@
-"""For tests and benchmarks of this service: it loaded apart from other services, events as API
-Gateway makes them, and a MariaDB server of one's own. Not part of the deployed package.
+"""For tests and benchmarks of this service: it loaded apart from other services, and events as API
+Gateway makes them. Not part of the deployed package.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import json
 import os
-import shutil
-import socket
-import ssl
-import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-
-import pymysql
 
 SERVICE = Path(__file__).resolve().parents[1]
 CLIENT_A = "client-of-a-in-us-east-1"
@@ -149,129 +140,17 @@ class Client:
         return Answer(answer["statusCode"], headers, answer["body"])
 
 
-class MariaDb:
-    """A MariaDB server as an ordinary process with a folder of its own; TLS is required."""
+def in_memory(
+    region: str = "us-east-1", client: str = CLIENT_A, shared_fence: bool = True
+) -> Client:
+    """A client of the app over a new memory repository.
 
-    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
-        self.folder = folder
-        self.address = address
-        self.port = _free_port(address)
-        self.ca_file = folder / "ca.pem"
-        self.socket = folder / "s"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def pid(self) -> int:
-        assert self._process
-        return self._process.pid
-
-    def start(self, *options: str) -> None:
-        """Make the data folder and certificates when there are none, and start.
-
-        Raises RuntimeError when MariaDB is not installed or does not start.
-        """
-        data = self.folder / "data"
-        if not data.exists():
-            self._certificates()
-            _run("mariadb-install-db", *_user(), f"--datadir={data}",
-                 "--auth-root-authentication-method=normal", "--skip-test-db")
-        command = [
-            _program("mariadbd"), "--no-defaults", *_user(), f"--datadir={data}",
-            f"--bind-address={self.address}", f"--port={self.port}", f"--socket={self.socket}",
-            f"--pid-file={self.folder / 'pid'}", f"--ssl-ca={self.ca_file}",
-            f"--ssl-cert={self.folder / 'server.pem'}", f"--ssl-key={self.folder / 'server.key'}",
-            "--require-secure-transport=ON", "--skip-name-resolve", "--skip-log-bin",
-            "--innodb-buffer-pool-size=64M", "--innodb-lock-wait-timeout=3", *options,
-        ]
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + 20
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"mariadbd does not start:\n{self._log()}")
-            time.sleep(0.02)
-
-    def stop(self) -> None:
-        if self._process and self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(10)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-
-    def root(self, database: str | None = None) -> Any:
-        """A connection of the administrator over the Unix socket."""
-        return pymysql.connect(
-            unix_socket=str(self.socket), user="root", password="", database=database,
-            autocommit=True, ssl_disabled=True,
-        )
-
-    def query(self, sql: str, *values: Any) -> Any:
-        connection = self.root()
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(sql, values or None)
-                return cursor.fetchall()
-        finally:
-            connection.close()
-
-    def tls(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=str(self.ca_file))
-
-    def _answers(self) -> bool:
-        with socket.socket(socket.AF_UNIX) as probe:
-            return probe.connect_ex(str(self.socket)) == 0
-
-    def _log(self) -> str:
-        return (self.folder / "log").read_text(errors="replace")[-2000:]
-
-    def _certificates(self) -> None:
-        import trustme
-
-        authority = trustme.CA()
-        authority.cert_pem.write_to_path(str(self.ca_file))
-        server = authority.issue_cert(self.address, "127.0.0.1", "localhost")
-        server.private_key_pem.write_to_path(str(self.folder / "server.key"))
-        for index, blob in enumerate(server.cert_chain_pems):
-            blob.write_to_path(str(self.folder / "server.pem"), append=index > 0)
-
-
-@contextlib.contextmanager
-def maria_db(*options: str) -> Iterator[MariaDb]:
-    """A running server, removed at the end. Its folder's name is short: a socket's path is."""
-    with tempfile.TemporaryDirectory(prefix="todo") as folder:
-        server = MariaDb(Path(folder))
-        try:
-            server.start(*options)
-            yield server
-        finally:
-            server.stop()
-
-
-def _program(name: str) -> str:
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
-    if not found:
-        raise RuntimeError(
-            f"{name} is not installed; on Debian and Ubuntu: apt-get install mariadb-server-core"
-        )
-    return found
-
-
-def _run(program: str, *arguments: str) -> None:
-    done = subprocess.run(
-        [_program(program), "--no-defaults", *arguments],
-        capture_output=True, text=True, timeout=60, check=False,
+    `shared_fence`: what is put to the fence also stops the writes of to-dos, as on a database.
+    """
+    app, memory, service = load("app", "chalicelib.memory", "chalicelib.service")
+    repository = memory.MemoryRepository(region)
+    operations = repository if shared_fence else memory.MemoryRepository(region)
+    app.service = service.TodoService(
+        "todo", region, json.loads(ENVIRONMENT["TENANTS"]), repository, operations
     )
-    if done.returncode:
-        raise RuntimeError(f"{program} failed:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
-
-
-def _user() -> list[str]:
-    return ["--user=root"] if os.geteuid() == 0 else []
-
-
-def _free_port(address: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
+    return Client(app.app, client)
