@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from gateway.openapi import render
 
+from gateway.openapi import render
 from infra.topology import Topology
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -10,14 +10,14 @@ import ssl
 from collections.abc import Sequence
 from pathlib import Path
 
-import trustme
-
 from lab.model import Deployment
 from lab.paths import LabPaths
 
 
 def issue(paths: LabPaths, deployment: Deployment, regions: Sequence[str]) -> None:
     """Write the authority's certificate, and per region one certificate with its key."""
+    import trustme  # only `lab up` needs it: it takes 9 MiB
+
     authority = trustme.CA(organization_name="two-region lab")
     for region in regions:
         certificate = authority.issue_cert(*_names(deployment, region))

@@ -13,10 +13,12 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import FrameType
 
 from lab.errors import LabError
 
@@ -50,6 +52,24 @@ class Process:
                 os.kill(self.pid, number)
 
 
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the end of the block: no process without its pid file."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python runs signal handlers in the main thread only
+        return
+    arrived: list[tuple[int, FrameType | None]] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {int(n): signal.signal(n, lambda *got: arrived.append(got)) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number, _ in arrived:
+            signal.raise_signal(number)
+
+
 def _start_time(pid: int) -> int | None:
     """Start time of a living process (proc(5), field 22); None if it has ended."""
     try:
@@ -70,7 +90,7 @@ class ProcessTable:
         """Start a detached process with its output in `log`."""
         self._dir.mkdir(parents=True, exist_ok=True)
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
+        with log.open("ab") as output, _uninterrupted():
             child = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -79,14 +99,14 @@ class ProcessTable:
                 start_new_session=True,
                 env=dict(env),
             )
-        started = _start_time(child.pid)
-        child.returncode = 0  # detached on purpose: nobody waits for it, and it outlives this one
-        if started is None:
-            raise LabError(f"{name} ended at once; see {log}")
-        process = Process(name, child.pid, started)
-        temporary = self._dir / f"{name}.pid.tmp"
-        temporary.write_text(json.dumps(asdict(process)))
-        temporary.replace(self._dir / f"{name}.pid")
+            child.returncode = 0  # detached on purpose: nobody waits for it
+            started = _start_time(child.pid)
+            if started is None:
+                raise LabError(f"{name} ended at once; see {log}")
+            process = Process(name, child.pid, started)
+            temporary = self._dir / f"{name}.pid.tmp"
+            temporary.write_text(json.dumps(asdict(process)))
+            temporary.replace(self._dir / f"{name}.pid")
         return process
 
     def all(self) -> tuple[Process, ...]:
@@ -105,14 +125,18 @@ class ProcessTable:
         return next((p for p in self.alive() if p.name == name), None)
 
     def stop(self, processes: Iterable[Process]) -> None:
-        """SIGTERM, then SIGKILL after STOP_SECONDS; returns when all have ended."""
+        """SIGTERM, then SIGKILL after STOP_SECONDS; returns when all have ended.
+
+        A Ctrl-C meanwhile takes effect afterwards: stopping is never left half done.
+        """
         waiting = [p for p in processes if p.alive]
-        for process in waiting:
-            process.signal(signal.SIGTERM)
-            process.signal(signal.SIGCONT)  # a hung (stopped) process must wake up to end
-        if not wait_until(lambda: not any(p.alive for p in waiting), STOP_SECONDS):
-            self.kill(waiting)
-        self._forget_dead()
+        with _uninterrupted():
+            for process in waiting:
+                process.signal(signal.SIGTERM)
+                process.signal(signal.SIGCONT)  # a hung (stopped) process must wake up to end
+            if not wait_until(lambda: not any(p.alive for p in waiting), STOP_SECONDS):
+                self.kill(waiting)
+            self._forget_dead()
 
     def kill(self, processes: Iterable[Process]) -> None:
         """SIGKILL; returns when all have ended."""
@@ -129,9 +153,8 @@ class ProcessTable:
                 (self._dir / f"{process.name}.pid").unlink(missing_ok=True)
 
 
-def wait_until(condition: object, seconds: float, step: float = 0.01) -> bool:
+def wait_until(condition: Callable[[], bool], seconds: float, step: float = 0.01) -> bool:
     """Ask `condition()` every `step` seconds; False if it was never true within `seconds`."""
-    assert callable(condition)
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

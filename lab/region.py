@@ -38,11 +38,12 @@ class RegionPart:
             host=self._address,
             extra_environment={"SSL_CERT_FILE": str(paths.ca.resolve())},
         )
+        self._resolver = Resolver((settings.network.nameserver_address, DNS_PORT))
         self._gateway = RegionalGateway(
             region,
             deployment,
             self._functions,
-            Resolver((settings.network.nameserver_address, DNS_PORT)),
+            self._resolver,
             client_ssl=certs.client_context(paths.ca),
             port_map={443: HTTPS_PORT},
             on_event=events,
@@ -57,6 +58,7 @@ class RegionPart:
 
     async def close(self) -> None:
         await self._gateway.close()
+        await self._resolver.close()
         await self._functions.close()
 
     async def handle(self, command: str, arguments: dict[str, Any]) -> Any:

@@ -18,8 +18,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lab.aurora import operation as operations
 from lab.aurora.errors import AuroraError, OperationLost, SqlFailed
@@ -27,7 +28,7 @@ from lab.aurora.files import AuroraFiles
 from lab.aurora.operation import Surroundings
 from lab.aurora.resync import reseed, snapshot_identifier, take_snapshot
 from lab.aurora.sql import Replication
-from lab.aurora.state import GlobalState, Operation, Resync, Snapshot
+from lab.aurora.state import GlobalState, Operation, Resync, Snapshot, Step
 
 LOOK_SECONDS = 0.1
 BUSY_LOOK_SECONDS = 0.01
@@ -83,10 +84,6 @@ class Agent:
                 await asyncio.gather(self._running, return_exceptions=True)
             self._server.close()
 
-    def start_operation(self, operation: Operation) -> None:
-        """Run an operation that this process has begun."""
-        self._start(operations.run(self._around, operation))
-
     def _pause(self) -> float:
         busy = self._around.state.read().operation is not None or self._is_awaited()
         return BUSY_LOOK_SECONDS if busy and self.view.reachable else LOOK_SECONDS
@@ -121,21 +118,22 @@ class Agent:
     # ---- operations
 
     async def _adopt(self, operation: Operation) -> None:
-        """Take over an operation whose process is gone; its own are known by the running task."""
+        """Run an operation that was asked of this region, or whose process is gone."""
         around = self._around
         if self._running is not None and not self._running.done():
             return
         if operation.runner != around.region and around.clock() <= operation.lease:
             return
         claimed = await around.call(around.state.claim, operation, around.region)
-        around.on_event({"kind": "operation_resumed", "step": claimed.step.value,
-                         "operation": claimed.kind.value, "to": claimed.target})
-        self.start_operation(claimed)
+        if claimed.step is not Step.PENDING:
+            around.on_event({"kind": "operation_resumed", "step": claimed.step.value,
+                             "operation": claimed.kind.value, "to": claimed.target})
+        self._start(operations.run(around, claimed))
 
-    def _start(self, work: object) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
         async def guarded() -> None:
             try:
-                await work  # type: ignore[misc]
+                await work
             except AuroraError as error:
                 self._tell(str(error))
 
@@ -162,11 +160,11 @@ class Agent:
             self._replication_seen = 0.0
 
     def _follows(self, replication: Replication | None) -> bool:
-        """Set up and trying; a source that is away is no reason to start again."""
+        """Set up and at least trying: a source that is away is no reason to start again."""
         if replication is None:
             return True  # not looked at yet
         link = self._around.link(self._around.region)
-        return replication.source == link and (replication.sql_running or replication.running)
+        return replication.source == link and replication.io_active and replication.sql_running
 
     def _take_writes(self, seen: GlobalState) -> None:
         with self._around.state.lock() as state:  # no operation can begin meanwhile

@@ -73,7 +73,6 @@ _OPTIONS = (
     "--collation-server=utf8mb4_general_ci",
     "--default-time-zone=+00:00",
     "--skip-name-resolve",
-    "--secure-file-priv=/nonexistent",
     "--local-infile=OFF",
     "--socket=",
 )

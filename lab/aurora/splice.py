@@ -60,6 +60,7 @@ class Side(asyncio.Protocol):
             self.peer.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        del exc
         self.lost = True
         if not self.first_data.done():
             self.first_data.set_result(None)

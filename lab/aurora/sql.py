@@ -37,6 +37,8 @@ class Replication:
     source: tuple[str, int] = ("", 0)
     io_running: bool = False
     """Connected to the source and receiving."""
+    io_active: bool = False
+    """Connected, or trying to."""
     sql_running: bool = False
     io_error: int = 0
     sql_error: int = 0
@@ -65,10 +67,16 @@ class Server:
         self._timeout = timeout
         self._connection: Any = None
         self._lock = threading.Lock()
+        self._closed = False
 
     def close(self) -> None:
-        with self._lock:
-            self._drop()
+        """Never waits: a call that is under way in another thread closes when it ends."""
+        self._closed = True
+        if self._lock.acquire(blocking=False):
+            try:
+                self._drop()
+            finally:
+                self._lock.release()
 
     def query(self, statement: str, *values: object) -> list[dict[str, Any]]:
         """The rows of one statement."""
@@ -86,6 +94,9 @@ class Server:
             except OSError as error:
                 self._drop()
                 raise SqlFailed(f"{self.address}:{self.port}: {error}") from error
+            finally:
+                if self._closed:
+                    self._drop()
 
     def _connect(self) -> Any:
         return pymysql.connect(
@@ -128,6 +139,7 @@ class Server:
             configured=True,
             source=(row["Master_Host"], int(row["Master_Port"])),
             io_running=row["Slave_IO_Running"] == "Yes",
+            io_active=row["Slave_IO_Running"] != "No",
             sql_running=row["Slave_SQL_Running"] == "Yes",
             io_error=int(row["Last_IO_Errno"]),
             sql_error=int(row["Last_SQL_Errno"]),
@@ -151,7 +163,7 @@ class Server:
 
         Commits under way end first; transactions that are open fail with 1290 when they commit.
         """
-        self.query("SET SESSION lock_wait_timeout = 2")
+        self.query("SET SESSION lock_wait_timeout = 1")
         self.query("SET GLOBAL read_only = ON")
         return self.position()
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -90,3 +91,20 @@ def _bar(share: float) -> Text:
     full = round(share * 10)
     bar = "█" * full + "·" * (10 - full)
     return Text(f"{bar} {share:4.0%}", style="green" if full else "dim")
+
+
+def summary(document: Mapping[str, Any]) -> str:
+    """What the evidence says, one line per service and event in which something moved."""
+    lines = []
+    for name, service in document["services"].items():
+        regions = ", ".join(f"{count} from {r}" for r, count in service["by_region"].items())
+        lines.append(f"{name}: {service['requests']} requests, {regions}")
+        for event in service["events"]:
+            if event["rto_seconds"] is not None:
+                what = event["kind"].replace("_", " ")
+                lines.append(
+                    f"  {what:<14} {event['from']} -> {event['to']}: "
+                    f"{event['rto_seconds']:.2f} s to the first new answer, "
+                    f"{event['failed_requests']} failed"
+                )
+    return "\n".join(lines)

@@ -17,7 +17,7 @@ from typing import Any
 
 from infra.topology import API, Topology, load_topology
 from lab.cli import pick_network
-from lab.demo.screen import Screen
+from lab.demo.screen import Screen, summary
 from lab.demo.traffic import Traffic
 from lab.errors import LabError
 from lab.faults import Faults
@@ -166,6 +166,8 @@ class Story:
             env=os.environ,
             check=False,
         )
+        document = json.loads((self.reports / "demo.json").read_text())
+        sys.stdout.write(summary(document) + f"\npage: {self.reports / 'demo.html'}\n")
         return done.returncode
 
 

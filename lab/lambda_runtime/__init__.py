@@ -10,6 +10,7 @@ Invoke does.
 from lab.lambda_runtime.environment import InvokeResult
 from lab.lambda_runtime.function import Function, FunctionConfigError, LambdaError
 from lab.lambda_runtime.service import FunctionFault, LambdaService, LambdaSettings
+from lab.lambda_runtime.vpc import VpcNames
 
 __all__ = [
     "Function",
@@ -19,4 +20,5 @@ __all__ = [
     "LambdaError",
     "LambdaService",
     "LambdaSettings",
+    "VpcNames",
 ]

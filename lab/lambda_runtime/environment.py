@@ -30,6 +30,7 @@ from pathlib import Path
 from lab.http1 import HttpServer, Request, encode_response
 from lab.lambda_runtime.function import MAX_PAYLOAD_BYTES, Function, environment_of
 from lab.lambda_runtime.log import FunctionLog
+from lab.lambda_runtime.vpc import BOOTSTRAP
 
 _PREFIX = "/2018-06-01/runtime/"
 _JSON = (b"Content-Type", b"application/json")
@@ -146,7 +147,7 @@ class ExecutionEnvironment:
         )
         try:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-S", "-m", "awslambdaric", self.function.handler,
+                sys.executable, "-S", "-m", BOOTSTRAP, self.function.handler,
                 cwd=self.function.code,
                 env=environment,
                 stdin=asyncio.subprocess.DEVNULL,

@@ -35,6 +35,7 @@ from lab.lambda_runtime.environment import (
 from lab.lambda_runtime.function import MAX_PAYLOAD_BYTES, Function, functions_of
 from lab.lambda_runtime.log import FunctionLog
 from lab.lambda_runtime.runtime_dir import make_runtime_dir
+from lab.lambda_runtime.vpc import VpcNames, install
 from lab.lambda_runtime.xray import TraceSampler, XRayDaemon
 from lab.model import Deployment
 from lab.settings import Profile
@@ -72,7 +73,8 @@ class LambdaService:
     """All functions of `region` in `deployment`.
 
     `work_dir` gets the logs (`<function>.log`) and the folder of runtime modules; `host` is the
-    region's address; `extra_environment` is given to every function. Raises FunctionConfigError.
+    region's address; `extra_environment` is given to every function; `vpc` is how all of them
+    resolve names. Raises FunctionConfigError.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class LambdaService:
         host: str = "127.0.0.1",
         xray_port: int = _XRAY_PORT,
         extra_environment: Mapping[str, str] | None = None,
+        vpc: VpcNames | None = None,
         settings: LambdaSettings | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -96,6 +99,7 @@ class LambdaService:
         self._host = host
         self._xray_port = xray_port
         self._extra = dict(extra_environment or {})
+        self._vpc = vpc or VpcNames()
         self._rng = rng or random.Random()  # noqa: S311 (faults and sampling, no secrets)
         self._daemon: XRayDaemon | None = None
         self._pools: dict[str, _Pool] = {}
@@ -107,6 +111,7 @@ class LambdaService:
         Raises OSError if the X-Ray port is taken or the folder can not be written.
         """
         runtime_dir = make_runtime_dir(self._work_dir / "runtime")
+        install(runtime_dir, self._vpc)
         self._daemon = await XRayDaemon.start(self._host, self._xray_port)
         surroundings = Surroundings(self._host, runtime_dir, self._daemon.address, self._extra)
         for function in self._functions.values():

@@ -152,10 +152,8 @@ def _domain_name(declared: Declared) -> Identity:
 
 
 def _base_path_mapping(declared: Declared) -> Identity:
-    return (
-        f"{declared.properties.get('DomainName')}|{declared.properties.get('BasePath') or '(none)'}",
-        {},
-    )
+    path = declared.properties.get("BasePath") or "(none)"
+    return f"{declared.properties.get('DomainName')}|{path}", {}
 
 
 def _rest_api(declared: Declared) -> Identity:

@@ -132,8 +132,12 @@ def test_schemathesis_finds_nothing(description):
             for results in event.recorder.checks.values():
                 checks |= {result.name for result in results}
                 failures += [
-                    (event.label, result.name, result.failure_info.failure.message,
-                     result.failure_info.code_sample)
+                    (
+                        event.label,
+                        result.name,
+                        result.failure_info.failure.message,
+                        result.failure_info.code_sample,
+                    )
                     for result in results
                     if result.failure_info
                 ]
@@ -143,8 +147,15 @@ def test_schemathesis_finds_nothing(description):
     assert not errors
     assert phases >= {"examples", "coverage", "fuzzing", "stateful"}
     assert checks >= {
-        "not_a_server_error", "status_code_conformance", "content_type_conformance",
-        "response_headers_conformance", "response_schema_conformance", "negative_data_rejection",
-        "positive_data_acceptance", "unsupported_method", "ignored_auth", "use_after_free",
+        "not_a_server_error",
+        "status_code_conformance",
+        "content_type_conformance",
+        "response_headers_conformance",
+        "response_schema_conformance",
+        "negative_data_rejection",
+        "positive_data_acceptance",
+        "unsupported_method",
+        "ignored_auth",
+        "use_after_free",
         "ensure_resource_availability",
     }

@@ -30,12 +30,15 @@ def test_the_signature_is_botocores(token):
     mine = credentials.signed_headers(host, body, "us-east-1", keys, moment)
 
     request = AWSRequest(
-        "POST", f"https://{host}/", data=body,
+        "POST",
+        f"https://{host}/",
+        data=body,
         headers={"Content-Type": mine["content-type"], "X-Amz-Target": mine["x-amz-target"]},
     )
     signer = SigV4Auth(
         BotoCredentials(keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], token or None),
-        "secretsmanager", "us-east-1",
+        "secretsmanager",
+        "us-east-1",
     )
     request.headers["Host"] = host
     if token:
@@ -91,7 +94,7 @@ def test_the_login_is_fetched_once_until_it_is_refreshed(endpoint):
     mine = credentials.Credentials(ARN, fetcher(endpoint), lambda: now[0])
     assert mine.login() == mine.login() == credentials.Login("todo", "p")
     assert "p" not in repr(mine.login()).split("password")[-1]
-    (headers, body), = endpoint.requests
+    ((headers, body),) = endpoint.requests
     assert body == {"SecretId": ARN}
     assert headers["x-amz-target"] == "secretsmanager.GetSecretValue"
     assert mine.refresh() is False

@@ -76,7 +76,6 @@ def rows(server):
 
 
 def make_read_only(server):
-    """Demote it. Server and administrator are one, so the application must not be above it."""
     server.query("SET GLOBAL read_only = 1")
 
 
@@ -199,6 +198,13 @@ def test_a_stale_connection_to_a_demoted_writer_refuses_and_reads(server, open_d
     assert len(rows(server)) == 2
 
 
+def test_depth_does_not_trust_a_user_who_may_write_to_a_read_only_server(server, open_database):
+    make_read_only(server)
+    operator = operations.MySqlOperations(open_database(FixedLogin(ADMINISTRATOR)), EAST)
+    assert operator.depth()["writable"] is False
+    assert server.query("SELECT * FROM todo.heartbeat") == ()
+
+
 def test_a_transaction_that_began_before_the_demotion_is_not_applied(server, open_database):
     database = open_database()
 
@@ -223,36 +229,50 @@ def test_depth_leaves_a_heartbeat_only_where_the_fence_is_open(server, open_data
     assert 0 <= lag["heartbeat"]["age_milliseconds"] < 10_000
 
 
-def test_draining_returns_only_when_the_writes_in_flight_have_ended(server, open_database):
-    entered, leave = threading.Event(), threading.Event()
-    events = []
-    todos = repository.MySqlRepository(open_database(), EAST)
+WRITES = {
+    "create": lambda todos, row: todos.create(todo(), model.Key("held", "0" * 64)),
+    "put": lambda todos, row: todos.put("a", row.id, model.Changes("x", "todo"), stamp(), ANY),
+    "patch": lambda todos, row: todos.patch("a", row.id, model.Changes("x"), stamp(), ANY),
+    "delete": lambda todos, row: todos.delete("a", row.id, ANY),
+}
 
-    def work(cursor, _attempt):
-        operations.read_fence(cursor, "LOCK IN SHARE MODE").require(EAST)
-        entered.set()
-        leave.wait(5)
-        events.append("write ends")
 
-    writer = threading.Thread(target=lambda: open_database().write(work))
-    writer.start()
-    assert entered.wait(5)
+@pytest.mark.parametrize("name", WRITES)
+def test_draining_returns_only_when_the_writes_in_flight_have_ended(server, open_database, name):
+    """A lock on what it changes keeps the write in flight, after it has read the fence."""
+    row, events = todo(), []
+    repository.MySqlRepository(open_database(), EAST).create(row)
+    writing = repository.MySqlRepository(open_database(), EAST)
+    draining = operations.MySqlOperations(open_database(), EAST)
+
+    def write():
+        WRITES[name](writing, row)
+        events.append("write ended")
 
     def drain():
-        operator = operations.MySqlOperations(open_database(), EAST)
-        operator.set_fence(fence.Fence(1, EAST, fence.DRAINING), NOW)
+        draining.set_fence(fence.Fence(1, EAST, fence.DRAINING), NOW)
         events.append("drained")
 
-    drainer = threading.Thread(target=drain)
-    drainer.start()
-    assert _drain_is_waiting(server)
-    assert events == []
-    leave.set()
-    writer.join(5)
-    drainer.join(5)
-    assert events == ["write ends", "drained"]
+    holder = server.root("todo")
+    threads = [threading.Thread(target=write), threading.Thread(target=drain)]
+    try:
+        holder.begin()
+        with holder.cursor() as cursor:
+            cursor.execute("SELECT * FROM todo WHERE id = %s FOR UPDATE", (row.id,))
+            cursor.execute("INSERT INTO idempotency VALUES ('a', 'held', '', 201, '{}', NOW())")
+        threads[0].start()
+        assert _is_running(server, "%todo%FOR UPDATE" if name != "create" else "%INTO idempotency%")
+        threads[1].start()
+        assert _is_running(server, "%fence%FOR UPDATE")
+        assert events == []
+        holder.rollback()
+    finally:
+        holder.close()
+        for thread in threads:
+            thread.join(10)
+    assert events == ["write ended", "drained"]
     with pytest.raises(errors.WriteRefused):
-        todos.create(todo())
+        WRITES[name](writing, row)
 
 
 def test_a_drain_that_cannot_end_in_time_changes_nothing(server, open_database):
@@ -272,11 +292,12 @@ def test_a_drain_that_cannot_end_in_time_changes_nothing(server, open_database):
     assert operator.fence().state == fence.OPEN
 
 
-def _drain_is_waiting(server):
+def _is_running(server, statement):
+    """Whether the application runs such a statement, waited for."""
     deadline = time.monotonic() + 5
-    running = "SELECT 1 FROM information_schema.processlist WHERE info LIKE '%fence%FOR UPDATE'"
+    running = "SELECT 1 FROM information_schema.processlist WHERE user = 'todo' AND info LIKE %s"
     while time.monotonic() < deadline:
-        if server.query(running):
+        if server.query(running, statement):
             return True
     return False
 
@@ -387,7 +408,7 @@ def test_two_migrations_at_once_are_one_too_many(server):
 
 
 def test_migrating_is_refused_where_the_database_is_not_the_writer(server):
-    server.query("REVOKE READ_ONLY ADMIN ON *.* FROM %s@'%%'", ADMINISTRATOR[0])
+    """Although its user may write there: in MariaDB "all privileges" includes READ_ONLY ADMIN."""
     make_read_only(server)
     with pytest.raises(migrate.MigrationRefused, match="not the writer"):
         server.migrate(WEST)

@@ -54,9 +54,7 @@ def store(request):
 
 
 def todo(task="water the plants", tenant="a", status="todo", at=NOW, todo_id=""):
-    return model.Todo(
-        tenant, todo_id or new_id(), task, status, at, at, model.new_revision(), EAST
-    )
+    return model.Todo(tenant, todo_id or new_id(), task, status, at, at, model.new_revision(), EAST)
 
 
 def stamp(at=NOW + timedelta(seconds=1)):

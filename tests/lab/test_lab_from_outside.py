@@ -1,4 +1,4 @@
-"""The lab as a stranger drives it: with `lab.json`, aws, dig and curl, and nothing of the project."""
+"""The lab as a stranger drives it: with `lab.json`, aws, dig and curl, nothing of the project."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 from conftest import BIN, RunningLab
 
 pytestmark = pytest.mark.lab
-ARC_SIGNING_SECONDS = 30
 
 
 def entries(*pairs: tuple[str, str]) -> str:

@@ -77,7 +77,9 @@ class Script(db.Database):
         self.failures = failures
         self.refreshes = 0
         super().__init__(
-            settings.Settings.from_environment(ENVIRONMENT), self, clock=lambda: self.now,
+            settings.Settings.from_environment(ENVIRONMENT),
+            self,
+            clock=lambda: self.now,
             sleep=self.pause,
         )
 
@@ -220,8 +222,13 @@ def test_a_connection_that_was_idle_for_long_is_replaced_without_a_ping():
     write(database)
     database.now = 61
     write(database)
-    assert database.log == ["connect", *["BEGIN", "WRITE", "COMMIT"], "close", "connect",
-                            *["BEGIN", "WRITE", "COMMIT"]]
+    assert database.log == [
+        "connect",
+        *["BEGIN", "WRITE", "COMMIT"],
+        "close",
+        "connect",
+        *["BEGIN", "WRITE", "COMMIT"],
+    ]
 
 
 def read(database):

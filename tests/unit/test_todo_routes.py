@@ -154,8 +154,12 @@ def test_another_tenant_gets_404_and_no_data(call):
 @pytest.mark.parametrize("client", ["stranger", None])
 def test_a_client_without_tenant_is_403(call, client):
     for method, resource, document in (
-        ("GET", LIST, None), ("POST", LIST, {"task": "x"}), ("GET", ONE, None),
-        ("PUT", ONE, {"task": "x"}), ("PATCH", ONE, {}), ("DELETE", ONE, None),
+        ("GET", LIST, None),
+        ("POST", LIST, {"task": "x"}),
+        ("GET", ONE, None),
+        ("PUT", ONE, {"task": "x"}),
+        ("PATCH", ONE, {}),
+        ("DELETE", ONE, None),
     ):
         problem(call(method, resource, document, path={"id": ID}, client=client), 403)
 
@@ -195,16 +199,29 @@ def test_a_token_is_refused_when_it_was_touched_or_comes_from_another_list(call)
 
 def test_every_fault_of_a_request_is_named(call):
     answer = call(
-        "PUT", ONE, path={"id": "1"}, query={"dry": ["1"]},
+        "PUT",
+        ONE,
+        path={"id": "1"},
+        query={"dry": ["1"]},
         body='{"task": 5, "status": "later", "id": "x", "a/b": 1, "task": 6}',
         headers={"If-Match": "bare", "Content-Type": "application/json"},
     )
     problem(answer, 400)
     assert places(answer) == {
-        "id", "dry", "If-Match", "#", "#/task", "#/status", "#/id", "#/a~1b",
+        "id",
+        "dry",
+        "If-Match",
+        "#",
+        "#/task",
+        "#/status",
+        "#/id",
+        "#/a~1b",
     }
-    answer = call("GET", LIST, query={"status": ["x"], "page_size": ["0"], "page_token": ["?"],
-                                      "sort": ["id"]})
+    answer = call(
+        "GET",
+        LIST,
+        query={"status": ["x"], "page_size": ["0"], "page_token": ["?"], "sort": ["id"]},
+    )
     problem(answer, 400)
     assert places(answer) == {"status", "page_size", "page_token", "sort"}
     twice = call("GET", LIST, query={"page_size": ["1", "2"]})
@@ -241,8 +258,20 @@ def test_no_statement_reaches_the_size_that_pins_a_connection(call, character):
     longest = "t" * 64
     statements = (
         (repository._KEEP_ANSWER, (longest, "k" * 128, "h" * 64, 201, body, row["created_at"])),
-        (repository._INSERT, (longest, ID, row["task"], "done", row["created_at"],
-                              row["created_at"], row["revision"], "ap-northeast-1", 2**53)),
+        (
+            repository._INSERT,
+            (
+                longest,
+                ID,
+                row["task"],
+                "done",
+                row["created_at"],
+                row["created_at"],
+                row["revision"],
+                "ap-northeast-1",
+                2**53,
+            ),
+        ),
     )
     for sql, values in statements:
         assert len(cursor.mogrify(sql, values).encode()) < 16_000
@@ -273,8 +302,9 @@ def test_faults_of_a_wanted_fence_are_all_named(call):
     problem(answer, 400)
     assert places(answer) == {"#/epoch", "#/active_region", "#/state", "#/by"}
     for epoch in (0, -1, 1.0, "1", 2**53, None):
-        answer = call("PUT", "/_ops/fence",
-                      {"epoch": epoch, "active_region": "us-east-1", "state": "open"})
+        answer = call(
+            "PUT", "/_ops/fence", {"epoch": epoch, "active_region": "us-east-1", "state": "open"}
+        )
         assert places(answer) == {"#/epoch"}
 
 
@@ -285,25 +315,74 @@ def test_operator_routes_need_no_tenant_and_take_no_parameters(call):
 
 
 HOSTILE_TEXT = [
-    "' OR '1'='1", "'; DROP TABLE todo; --", "\\'; DELETE FROM todo; #", "%s %d %(x)s {0}",
-    "/*!50000 SLEEP(9) */", "${jndi:ldap://x}", "<script>", "\x00", "a\x00b", "\ud800", "\x7f",
-    "../../etc/passwd", "x" * 1_000_000, "𝕏" * 300_000, "\u202e", "0x3f", "NULL", "*",
+    "' OR '1'='1",
+    "'; DROP TABLE todo; --",
+    "\\'; DELETE FROM todo; #",
+    "%s %d %(x)s {0}",
+    "/*!50000 SLEEP(9) */",
+    "${jndi:ldap://x}",
+    "<script>",
+    "\x00",
+    "a\x00b",
+    "\ud800",
+    "\x7f",
+    "../../etc/passwd",
+    "x" * 1_000_000,
+    "𝕏" * 300_000,
+    "\u202e",
+    "0x3f",
+    "NULL",
+    "*",
 ]
 HOSTILE_BODIES = [
-    "", "null", "true", "0", '"x"', "[]", "[{}]", "{", "{}}", "{'task': 'x'}", "\ufeff{}", "nul",
-    '{"task": "x"} {}', '{"task": NaN}', '{"task": Infinity}', '{"task": 1e999}',
-    '{"task": ' + "9" * 5000 + "}", '{"task": -' + "9" * 20_000 + "}",
+    "",
+    "null",
+    "true",
+    "0",
+    '"x"',
+    "[]",
+    "[{}]",
+    "{",
+    "{}}",
+    "{'task': 'x'}",
+    "\ufeff{}",
+    "nul",
+    '{"task": "x"} {}',
+    '{"task": NaN}',
+    '{"task": Infinity}',
+    '{"task": 1e999}',
+    '{"task": ' + "9" * 5000 + "}",
+    '{"task": -' + "9" * 20_000 + "}",
     '{"task": 1e-' + "9" * 400 + "}",
-    "[" * 30_000, '{"task":' * 4000 + "1" + "}" * 4000, '{"a":' * 3000,
-    '{"task": "x", "task": "y"}', '{"task": "\\u0000"}', '{"task": "\\ud800"}',
+    "[" * 30_000,
+    '{"task":' * 4000 + "1" + "}" * 4000,
+    '{"a":' * 3000,
+    '{"task": "x", "task": "y"}',
+    '{"task": "\\u0000"}',
+    '{"task": "\\ud800"}',
     '{"task": "\\udc00x"}',
-    '{"\\ud800": 1}', '{"": 1}', '{"task": {"$ne": 1}}', '{"task": ["x"]}', '{"__proto__": {}}',
-    '{"task": "x", "tenant": "b"}', '{"task": "x", "id": "' + ID + '"}',
+    '{"\\ud800": 1}',
+    '{"": 1}',
+    '{"task": {"$ne": 1}}',
+    '{"task": ["x"]}',
+    '{"__proto__": {}}',
+    '{"task": "x", "tenant": "b"}',
+    '{"task": "x", "id": "' + ID + '"}',
     '{"task": "' + "x" * 2001 + '"}',
-    "x" * 1_000_000, "{" + ",".join(f'"k{n}": 0' for n in range(2500)) + "}", "\x00", "\ud800",
+    "x" * 1_000_000,
+    "{" + ",".join(f'"k{n}": 0' for n in range(2500)) + "}",
+    "\x00",
+    "\ud800",
 ]
-HOSTILE_BYTES = [b"\xff\xfe", b'{"task": "\xc0\x80"}', b'{"task": "\xed\xa0\x80"}', b"\x80" * 1000,
-                 b'{"task": "x"}\x00', b"\x1f\x8b\x08", '{"task": "x"}'.encode("utf-16")]
+HOSTILE_BYTES = [
+    b"\xff\xfe",
+    b'{"task": "\xc0\x80"}',
+    b'{"task": "\xed\xa0\x80"}',
+    b"\x80" * 1000,
+    b'{"task": "x"}\x00',
+    b"\x1f\x8b\x08",
+    '{"task": "x"}'.encode("utf-16"),
+]
 
 
 def hostile_calls():

@@ -95,7 +95,9 @@ def test_what_the_fence_allows(current, wanted, region, refusal):
     else:
         stored = fence.agreed(current, wanted, region, NOW)
         assert (stored.epoch, stored.active_region, stored.state) == (
-            wanted.epoch, wanted.active_region, wanted.state,
+            wanted.epoch,
+            wanted.active_region,
+            wanted.state,
         )
         assert stored.updated_at == NOW
 
@@ -129,8 +131,15 @@ def test_settings_name_every_fault():
         environment.Settings.from_environment(
             {"USER_POOL_ARNS": "[nonsense", "TENANTS": '{"c": "A B"}', "DB_PORT": "0x1"}
         )
-    for name in ("USER_POOL_ARNS", "TENANTS", "DB_PORT", "DB_WRITER_HOST", "DB_READER_HOST",
-                 "DB_NAME", "SECRET_ARN"):
+    for name in (
+        "USER_POOL_ARNS",
+        "TENANTS",
+        "DB_PORT",
+        "DB_WRITER_HOST",
+        "DB_READER_HOST",
+        "DB_NAME",
+        "SECRET_ARN",
+    ):
         assert name in str(refused.value)
 
 

@@ -1,16 +1,16 @@
 """What can go wrong, as a caller sees it.
 
-    TodoError                 becomes a problem document with `status`
-    ├─ InvalidRequest         400, 413 or 415: every fault of the request
-    ├─ UnknownClient          403: the token's client belongs to no tenant
-    ├─ NotFound               404: this tenant has no such row
-    ├─ FenceConflict          409: the wanted fence is older than the stored one
-    ├─ PreconditionFailed     412: If-Match or If-None-Match does not hold
-    ├─ KeyReused              422: this Idempotency-Key came with another payload before
-    └─ Unavailable            503: the database cannot be used now; `Retry-After` is set
-       └─ WriteRefused        503: this region does not take writes (passive, or being drained)
-    SettingsError             the environment variables cannot be used (at start)
-    MigrationRefused          `migrate` was asked in the wrong region, or a file was changed
+TodoError                 becomes a problem document with `status`
+├─ InvalidRequest         400, 413 or 415: every fault of the request
+├─ UnknownClient          403: the token's client belongs to no tenant
+├─ NotFound               404: this tenant has no such row
+├─ FenceConflict          409: the wanted fence is older than the stored one
+├─ PreconditionFailed     412: If-Match or If-None-Match does not hold
+├─ KeyReused              422: this Idempotency-Key came with another payload before
+└─ Unavailable            503: the database cannot be used now; `Retry-After` is set
+   └─ WriteRefused        503: this region does not take writes (passive, or being drained)
+SettingsError             the environment variables cannot be used (at start)
+MigrationRefused          `migrate` was asked in the wrong region, or a file was changed
 """
 
 from __future__ import annotations

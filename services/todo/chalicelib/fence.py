@@ -54,7 +54,9 @@ class Fence:
 
     def _short(self) -> dict[str, Any]:
         return {
-            "epoch": self.epoch, "active_region": self.active_region, "state": self.state,
+            "epoch": self.epoch,
+            "active_region": self.active_region,
+            "state": self.state,
         }
 
 

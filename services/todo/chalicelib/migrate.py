@@ -80,9 +80,7 @@ def _require_writer(cursor: Cursor, region: str) -> None:
 def _lock(guard: Connection, cursor: Cursor) -> None:
     """Hold the row of version 0 until `guard` is closed."""
     try:
-        cursor.execute(
-            "INSERT IGNORE INTO schema_migrations VALUES (0, 'lock', '', %s)", (_now(),)
-        )
+        cursor.execute("INSERT IGNORE INTO schema_migrations VALUES (0, 'lock', '', %s)", (_now(),))
         guard.begin()
         cursor.execute("SELECT version FROM schema_migrations WHERE version = 0 FOR UPDATE")
     except pymysql.OperationalError as error:
@@ -99,9 +97,7 @@ def _apply_all(
         with connection.cursor() as cursor:
             cursor.execute("SELECT version, checksum FROM schema_migrations WHERE version > 0")
             known = dict(cursor.fetchall())
-            applied = [
-                path.name for path in files() if _apply(cursor, path, known)
-            ]
+            applied = [path.name for path in files() if _apply(cursor, path, known)]
             cursor.execute(
                 "INSERT IGNORE INTO fence VALUES (1, 1, %s, %s, %s)",
                 (primary_region or region, OPEN, _now()),
@@ -135,9 +131,7 @@ def _make_user(cursor: Cursor, login: Login, database: str) -> None:
     user = (login.username, login.password)
     cursor.execute("CREATE USER IF NOT EXISTS %s@'%%' IDENTIFIED BY %s", user)
     cursor.execute("ALTER USER %s@'%%' IDENTIFIED BY %s", user)
-    cursor.execute(
-        f"GRANT SELECT, INSERT, UPDATE, DELETE ON `{database}`.* TO %s@'%%'", user[:1]
-    )
+    cursor.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON `{database}`.* TO %s@'%%'", user[:1])
 
 
 def files(folder: Path = FOLDER) -> list[Path]:

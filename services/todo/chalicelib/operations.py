@@ -109,9 +109,7 @@ class MySqlOperations:
         except Unavailable:
             return self._database.fresh_read(self._read_lag)
 
-    def _timed(
-        self, probe: Callable[[], Fence]
-    ) -> tuple[dict[str, Any], Fence | None]:
+    def _timed(self, probe: Callable[[], Fence]) -> tuple[dict[str, Any], Fence | None]:
         begun = self._clock()
         fence = None
         answer: dict[str, Any] = {"ok": True}
@@ -155,7 +153,9 @@ class MySqlOperations:
             region, epoch, beat_at = row
             age = (_now() - beat_at).total_seconds() * 1000
             beat = {
-                "region": region, "epoch": epoch, "at": timestamp(beat_at),
+                "region": region,
+                "epoch": epoch,
+                "at": timestamp(beat_at),
                 "age_milliseconds": round(age, 1),
             }
         return {"lag_milliseconds": self._aurora_lag(cursor), "heartbeat": beat}

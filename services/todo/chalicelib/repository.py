@@ -165,9 +165,7 @@ class MySqlRepository:
             request_hash, body, kept_at = row
             if kept_at < todo.created_at - KEY_LIFETIME:
                 self._enter(cursor)
-                cursor.execute(
-                    _FORGET, (todo.tenant, key.value, todo.created_at - KEY_LIFETIME)
-                )
+                cursor.execute(_FORGET, (todo.tenant, key.value, todo.created_at - KEY_LIFETIME))
                 return None
             if request_hash != key.request_hash:
                 raise KeyReused("use a new Idempotency-Key for another request")
@@ -267,8 +265,15 @@ def replaced(
     """The row after PUT: everything is replaced but the time of creation."""
     created_at = current.created_at if current else stamp.now
     return Todo(
-        tenant, todo_id, changes.task or "", changes.status or "todo", created_at, stamp.now,
-        stamp.revision, stamp.region, epoch,
+        tenant,
+        todo_id,
+        changes.task or "",
+        changes.status or "todo",
+        created_at,
+        stamp.now,
+        stamp.revision,
+        stamp.region,
+        epoch,
     )
 
 
@@ -286,16 +291,29 @@ def _store(cursor: Cursor, wanted: Todo, current: Todo | None) -> None:
     cursor.execute(
         _UPDATE,
         (
-            wanted.task, wanted.status, wanted.updated_at, wanted.revision, wanted.region,
-            wanted.epoch, wanted.tenant, wanted.id,
+            wanted.task,
+            wanted.status,
+            wanted.updated_at,
+            wanted.revision,
+            wanted.region,
+            wanted.epoch,
+            wanted.tenant,
+            wanted.id,
         ),
     )
 
 
 def _values(todo: Todo, epoch: int) -> tuple[Any, ...]:
     return (
-        todo.tenant, todo.id, todo.task, todo.status, todo.created_at, todo.updated_at,
-        todo.revision, todo.region, epoch,
+        todo.tenant,
+        todo.id,
+        todo.task,
+        todo.status,
+        todo.created_at,
+        todo.updated_at,
+        todo.revision,
+        todo.region,
+        epoch,
     )
 
 

@@ -67,8 +67,14 @@ class TodoService:
         changes, key = validation.read_create(Call.from_event(event))
         stamp = self._stamp()
         todo = Todo(
-            tenant, self._new_id(), changes.task or "", changes.status or "todo",
-            stamp.now, stamp.now, stamp.revision, stamp.region,
+            tenant,
+            self._new_id(),
+            changes.task or "",
+            changes.status or "todo",
+            stamp.now,
+            stamp.now,
+            stamp.revision,
+            stamp.region,
         )
         return _created(self._repository.create(todo, key))
 

@@ -167,7 +167,8 @@ def read_page(call: Call, tenant: str) -> PageQuery:
         if not after:
             faults.add(
                 "not a token of this list; take next_page_token from the page before, with the"
-                " same status", parameter="page_token",
+                " same status",
+                parameter="page_token",
             )
     faults.end()
     return PageQuery(status, size, after)
@@ -259,8 +260,10 @@ def _idempotency_key(call: Call, faults: Faults) -> str | None:
         return None
     match = _KEY.fullmatch(values[0].strip()) if len(values) == 1 else None
     if match is None:
-        faults.add('give one string of 1 to 128 characters, such as "8e03978e-40d5-43dd"',
-                   header="Idempotency-Key")
+        faults.add(
+            'give one string of 1 to 128 characters, such as "8e03978e-40d5-43dd"',
+            header="Idempotency-Key",
+        )
         return None
     return match[1] or match[2]
 
@@ -332,9 +335,7 @@ def _known_members(
             faults.add(f"unknown; known are {', '.join(known)}", pointer=pointer)
 
 
-def _json_body(
-    call: Call, faults: Faults, types: tuple[str, ...]
-) -> dict[str, Any] | None:
+def _json_body(call: Call, faults: Faults, types: tuple[str, ...]) -> dict[str, Any] | None:
     """The body's JSON object, or None after a fault."""
     _check_type(call, faults, types)
     raw = _raw_body(call, faults)

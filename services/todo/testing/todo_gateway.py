@@ -63,12 +63,16 @@ class Gateway:
             body, is_base64 = raw.decode(), False
         except UnicodeDecodeError:
             body, is_base64 = base64.b64encode(raw).decode(), True
-        query = parse_qs(
-            environ.get("QUERY_STRING", ""), keep_blank_values=True, errors="replace"
-        )
+        query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True, errors="replace")
         return event(
-            method, resource, client=self._client, path=path, query=query, headers=headers,
-            body=body or None, base64=is_base64,
+            method,
+            resource,
+            client=self._client,
+            path=path,
+            query=query,
+            headers=headers,
+            body=body or None,
+            base64=is_base64,
         )
 
 

@@ -64,15 +64,31 @@ class MariaDb:
         data = self.folder / "data"
         if not data.exists():
             self._certificates()
-            _run("mariadb-install-db", *_user(), f"--datadir={data}",
-                 "--auth-root-authentication-method=normal", "--skip-test-db")
+            _run(
+                "mariadb-install-db",
+                *_user(),
+                f"--datadir={data}",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+            )
         command = [
-            _program("mariadbd"), "--no-defaults", *_user(), f"--datadir={data}",
-            f"--bind-address={self.address}", f"--port={self.port}", f"--socket={self.socket}",
-            f"--pid-file={self.folder / 'pid'}", f"--ssl-ca={self.ca_file}",
-            f"--ssl-cert={self.folder / 'server.pem'}", f"--ssl-key={self.folder / 'server.key'}",
-            "--require-secure-transport=ON", "--skip-name-resolve", "--skip-log-bin",
-            "--innodb-buffer-pool-size=64M", "--innodb-lock-wait-timeout=3", *options,
+            _program("mariadbd"),
+            "--no-defaults",
+            *_user(),
+            f"--datadir={data}",
+            f"--bind-address={self.address}",
+            f"--port={self.port}",
+            f"--socket={self.socket}",
+            f"--pid-file={self.folder / 'pid'}",
+            f"--ssl-ca={self.ca_file}",
+            f"--ssl-cert={self.folder / 'server.pem'}",
+            f"--ssl-key={self.folder / 'server.key'}",
+            "--require-secure-transport=ON",
+            "--skip-name-resolve",
+            "--skip-log-bin",
+            "--innodb-buffer-pool-size=64M",
+            "--innodb-lock-wait-timeout=3",
+            *options,
         ]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -94,8 +110,12 @@ class MariaDb:
     def root(self, database: str | None = None) -> Any:
         """A connection of the administrator over the Unix socket."""
         return pymysql.connect(
-            unix_socket=str(self.socket), user="root", password="", database=database,
-            autocommit=True, ssl_disabled=True,
+            unix_socket=str(self.socket),
+            user="root",
+            password="",
+            database=database,
+            autocommit=True,
+            ssl_disabled=True,
         )
 
     def query(self, sql: str, *values: Any) -> Any:
@@ -127,13 +147,16 @@ class MariaDb:
         for index, blob in enumerate(server.cert_chain_pems):
             blob.write_to_path(str(self.folder / "server.pem"), append=index > 0)
 
+
 class TodoServer(MariaDb):
     """A MariaDB with the service's tables and users."""
 
     def migrate(self, region: str = "us-east-1", primary: str = "us-east-1") -> dict[str, Any]:
         migrate, credentials = load("chalicelib.migrate", "chalicelib.credentials")
         return migrate.migrate(
-            self.database(FixedLogin(ADMINISTRATOR)), region, primary,
+            self.database(FixedLogin(ADMINISTRATOR)),
+            region,
+            primary,
             credentials.Login(*APPLICATION),
         )
 
@@ -277,7 +300,10 @@ def _program(name: str) -> str:
 def _run(program: str, *arguments: str) -> None:
     done = subprocess.run(
         [_program(program), "--no-defaults", *arguments],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     if done.returncode:
         raise RuntimeError(f"{program} failed:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")

@@ -68,9 +68,7 @@ def _load_all() -> dict[str, ModuleType]:
 
 
 def _take_out() -> dict[str, ModuleType]:
-    return {
-        name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] in _OWN
-    }
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] in _OWN}
 
 
 def event(
@@ -89,7 +87,10 @@ def event(
     for name, value in (path or {}).items():
         text = text.replace("{" + name + "}", value)
     context: dict[str, Any] = {
-        "httpMethod": method, "resourcePath": resource, "path": text, "requestId": "request-1",
+        "httpMethod": method,
+        "resourcePath": resource,
+        "path": text,
+        "requestId": "request-1",
         "identity": {"sourceIp": "192.0.2.1"},
     }
     if client is not None:
