@@ -24,6 +24,19 @@ install_packages() {
   DEBIAN_FRONTEND=noninteractive $sudo apt-get -qq install -y --no-install-recommends "$@" >/dev/null
 }
 
+# need WHY PROGRAM PACKAGE…: the packages, if the program is not there.
+need() {
+  why=$1; program=$2; shift 2
+  PATH=$PATH:/usr/sbin:/usr/local/sbin command -v "$program" >/dev/null || install_packages "$why" "$@"
+}
+
+need "The lab's databases need MariaDB's programs (no service is started)" mariadbd mariadb-server-core
+need "The lab's databases need MariaDB's client programs" mariadb-dump mariadb-client
+if [ "$group" = dev ]; then
+  need "The tests ask the lab's name server with dig" dig bind9-dnsutils
+  need "The tests call the lab with curl" curl curl
+fi
+
 python=
 for candidate in "${PYTHON:-python3}" python3.13 python3.12 python3.11; do
   if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then

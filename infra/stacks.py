@@ -11,17 +11,31 @@ primary if that can be helped, so that losing the primary does not take the stac
 
 Downside: a step per service, region and concern makes many small stacks (seven and two per
 service); 50 services are some 360, within the default quota of 2,000 stacks per region.
-
-Errors: `WiringError`, alone in its tree, when outputs that a step needs are not there.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
+from infra import data_stacks
+from infra.steps import (
+    Application,
+    OutputRef,
+    Stack,
+    Step,
+    Text,
+    Value,
+    WiringError,
+    network_of,
+    parameters_of,
+)
 from infra.topology import API, Service, Topology
+
+__all__ = [
+    "API", "Application", "OutputRef", "Stack", "Step", "Text", "Value", "WiringError",
+    "network_of", "parameters_of", "stack_list",
+]  # fmt: skip
 
 ARC_TYPE_REGIONS = ("us-east-1", "us-west-2")
 """Regions in which CloudFormation has the types of ARC (its resource type specification)."""
@@ -31,89 +45,6 @@ CHALICE_API_STAGE = "api"
 
 DEFAULT_WAIT_PERIOD_MS = 5000
 """Wait period of every safety rule (API reference of recovery control configuration)."""
-
-
-class WiringError(Exception):
-    """Outputs that a step needs are missing. `missing` lists them as `stack.output`."""
-
-    def __init__(self, step: str, missing: tuple[str, ...]) -> None:
-        self.missing = missing
-        super().__init__(f"{step} needs outputs that no step gave: {', '.join(missing)}")
-
-
-@dataclass(frozen=True, slots=True)
-class OutputRef:
-    """The output of another step."""
-
-    stack: str
-    """Name of the step."""
-    output: str
-
-
-Value = str | OutputRef | tuple["str | OutputRef", ...]
-"""A parameter: a literal, an output, or a list of those (sent as CommaDelimitedList)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """One CloudFormation stack."""
-
-    name: str
-    region: str
-    template: str
-    """File name below `infra/templates`."""
-    parameters: Mapping[str, Value] = field(default_factory=dict)
-    after: tuple[str, ...] = ()
-    """Steps that must be done before although none of their outputs is used."""
-
-    @property
-    def values(self) -> Mapping[str, Value]:
-        return self.parameters
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Names of the steps that must be done before this one, each once, sorted."""
-        return _needs(self.parameters, self.after)
-
-
-@dataclass(frozen=True, slots=True)
-class Application:
-    """One `chalice deploy --stage <region>` of one service in one region.
-
-    Its outputs are those of the template that `chalice package` writes, `RestAPIId` among them.
-    """
-
-    name: str
-    service: str
-    folder: str
-    """Folder below `services/` with the code; services may share one."""
-    region: str
-    """Also the name of the Chalice stage."""
-    environment: Mapping[str, Value] = field(default_factory=dict)
-    """Environment variables of all its functions."""
-    after: tuple[str, ...] = ()
-
-    @property
-    def values(self) -> Mapping[str, Value]:
-        return self.environment
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """Names of the steps that must be done before this one, each once, sorted."""
-        return _needs(self.environment, self.after)
-
-
-Step = Stack | Application
-
-
-def _needs(values: Mapping[str, Value], after: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(sorted({ref.stack for v in values.values() for ref in _refs(v)} | set(after)))
-
-
-def _refs(value: Value) -> Iterator[OutputRef]:
-    for item in value if isinstance(value, tuple) else (value,):
-        if isinstance(item, OutputRef):
-            yield item
 
 
 def global_region(topology: Topology) -> str:
@@ -164,6 +95,7 @@ def stack_list(
     `wait_period_ms`: of every safety rule, in milliseconds.
     """
     steps: list[Step] = list(_foundations(topology, existing_hosted_zone_id))
+    steps.extend(data_stacks.data_steps(topology))
     for service in topology.services.values():
         steps.extend(_domains(topology, service.name))
         steps.extend(_applications(topology, service))
@@ -228,8 +160,12 @@ def _applications(topology: Topology, service: Service) -> Iterator[Application]
                 if other.folder != "health"
             }
             environment["DEPENDENCIES"] = json.dumps(siblings)
+        network: dict[str, Value] = {}
+        if service.database:
+            environment |= data_stacks.environment(topology, region)
+            network = data_stacks.network(region)
         name = application_step(service.name, region)
-        yield Application(name, service.name, service.folder, region, environment)
+        yield Application(name, service.name, service.folder, region, environment, network=network)
 
 
 def _mapping(service: str, region: str, rest_api: OutputRef, stage: Value) -> Stack:
@@ -265,28 +201,3 @@ def _routing(topology: Topology, service: Service, wait_period_ms: int) -> Stack
     after = tuple(mapping_step(service.name, region) for region in topology.regions)
     name = routing_step(service.name)
     return Stack(name, global_region(topology), "routing.yaml", parameters, after)
-
-
-def parameters_of(step: Step, outputs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """The values that `step` takes (a stack's parameters, an application's environment), each a
-    string as CloudFormation and Lambda want it; a list is joined by commas.
-
-    `outputs`: step name -> output name -> value, of the steps done so far. Raises WiringError with
-    every output that is missing.
-    """
-    missing = tuple(
-        f"{ref.stack}.{ref.output}"
-        for value in step.values.values()
-        for ref in _refs(value)
-        if ref.output not in outputs.get(ref.stack, {})
-    )
-    if missing:
-        raise WiringError(step.name, missing)
-
-    def text(item: str | OutputRef) -> str:
-        return outputs[item.stack][item.output] if isinstance(item, OutputRef) else item
-
-    return {
-        name: ",".join(map(text, value)) if isinstance(value, tuple) else text(value)
-        for name, value in step.values.items()
-    }

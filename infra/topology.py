@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ API = "api"
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _DOMAIN = re.compile(r"(?=.{4,62}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]")
 """ACM takes 64 characters for a certificate's first name, which is "*." and the domain."""
+_RESERVED = ("ping", "sping")
+"""Paths of every REST API's own health check (API Gateway guide, "Important notes")."""
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 
 
@@ -87,7 +89,7 @@ def load_topology(path: Path, services_dir: Path | None = None) -> Topology:
 
 
 def _parse(document: Mapping[str, Any], services_dir: Path, reasons: list[str]) -> Topology:
-    for key in document.keys() - {"domain", "regions", "services"}:
+    for key in sorted(document.keys() - {"domain", "regions", "services"}):
         reasons.append(f"unknown key {key!r}; known are domain, regions, services")
     domain = document.get("domain")
     if not isinstance(domain, str) or not _DOMAIN.fullmatch(domain):
@@ -116,26 +118,36 @@ def _parse(document: Mapping[str, Any], services_dir: Path, reasons: list[str]) 
 
 def _service(name: str, given: Any, services_dir: Path, reasons: list[str]) -> Service:
     at = f"services.{name}"
-    if not _NAME.fullmatch(name) or name.endswith("-"):
-        reasons.append(f"{at}: a name is 1 to 31 of a-z, 0-9 and -, begins with a letter")
-    if name == API:
-        reasons.append(f"{at}: {API!r} is the name of the external API itself")
+    reasons.extend(f"{at}: {reason}" for reason in _name_faults(name))
     if not isinstance(given, dict):
         reasons.append(f"{at}: write it as a table, [services.{name}]")
         return Service(name)
     known = {f.name for f in fields(Service)} - {"name"}
-    for key in given.keys() - known:
-        reasons.append(f"{at}: unknown key {key!r}; known are {', '.join(sorted(known))}")
-    for key in given.keys() & known:
-        if not isinstance(given[key], str):
-            reasons.append(f"{at}.{key}: {given[key]!r} is not a string")
+    for key, value in given.items():
+        if key not in known:
+            reasons.append(f"{at}: unknown key {key!r}; known are {', '.join(sorted(known))}")
+        elif not isinstance(value, str):
+            reasons.append(f"{at}.{key}: {value!r} is not a string")
     service = Service(name, **{k: str(v) for k, v in given.items() if k in known})
-    if service.database not in ("", "aurora"):
-        reasons.append(f'{at}.database: {service.database!r}; only "aurora" is known')
-    if service.code and not _NAME.fullmatch(service.code):
-        reasons.append(f"{at}.code: {service.code!r} is not the name of a folder")
-    if service.switch != "arc":
-        reasons.append(f'{at}.switch: {service.switch!r}; only "arc" is known')
+    reasons.extend(f"{at}{reason}" for reason in _value_faults(service))
     if not (services_dir / service.folder / "app.py").is_file():
         reasons.append(f"{at}: there is no {services_dir.name}/{service.folder}/app.py")
     return service
+
+
+def _name_faults(name: str) -> Iterator[str]:
+    if not _NAME.fullmatch(name) or name.endswith("-"):
+        yield "a name is 1 to 31 of a-z, 0-9 and -, begins with a letter"
+    if name == API:
+        yield f"{API!r} is the name of the external API itself"
+    if name in _RESERVED:
+        yield f"API Gateway keeps the path /{name} for itself"
+
+
+def _value_faults(service: Service) -> Iterator[str]:
+    if service.code and not _NAME.fullmatch(service.code):
+        yield f".code: {service.code!r} is not the name of a folder"
+    if service.database not in ("", "aurora"):
+        yield f'.database: {service.database!r}; only "aurora" is known'
+    if service.switch != "arc":
+        yield f'.switch: {service.switch!r}; only "arc" is known'

@@ -7,20 +7,21 @@ the region's certificate and key are readable by this user alone.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
 from pathlib import Path
 
+from lab.aurora import certificate_names
 from lab.model import Deployment
 from lab.paths import LabPaths
+from lab.settings import Settings
 
 
-def issue(paths: LabPaths, deployment: Deployment, regions: Sequence[str]) -> None:
+def issue(paths: LabPaths, deployment: Deployment, settings: Settings) -> None:
     """Write the authority's certificate, and per region one certificate with its key."""
     import trustme  # only `lab up` needs it: it takes 9 MiB
 
     authority = trustme.CA(organization_name="two-region lab")
-    for region in regions:
-        certificate = authority.issue_cert(*_names(deployment, region))
+    for region in settings.regions:
+        certificate = authority.issue_cert(*_names(deployment, settings, region))
         path = paths.certificate(region)
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_private(path, certificate.private_key_and_cert_chain_pem.bytes())
@@ -40,9 +41,10 @@ def client_context(ca: Path) -> ssl.SSLContext:
     return context
 
 
-def _names(deployment: Deployment, region: str) -> list[str]:
-    """What the region's ACM certificates are for, and API Gateway's own default host names."""
+def _names(deployment: Deployment, settings: Settings, region: str) -> list[str]:
+    """What the region's ACM certificates are for, and the names and addresses of AWS's own."""
     names = {f"*.execute-api.{region}.amazonaws.com"}
+    names.update(certificate_names(deployment, settings, region))
     for resource in deployment.of_type("AWS::CertificateManager::Certificate", region=region):
         names.add(resource.properties["DomainName"])
         names.update(resource.properties.get("SubjectAlternativeNames", ()))

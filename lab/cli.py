@@ -20,7 +20,7 @@ from pathlib import Path
 
 from infra.topology import TopologyError
 from lab.errors import LabError, PreconditionError, UsageError
-from lab.faults import ARC_FAULTS, REGION_FAULTS, Faults, FunctionFault
+from lab.faults import ARC_FAULTS, DATABASE_FAULTS, REGION_FAULTS, Faults, FunctionFault
 from lab.lifecycle import Lab, check_ports
 from lab.paths import LabPaths
 from lab.settings import PROFILES, Network, Settings, adjusted
@@ -97,6 +97,10 @@ def _fault(lab: Lab, arguments: argparse.Namespace) -> None:
         faults.arc(arguments.region, arguments.mode)
     elif arguments.kind == "apigateway":
         faults.apigateway(arguments.region, arguments.mode)
+    elif arguments.kind == "database":
+        faults.database(arguments.region, arguments.mode)
+    elif arguments.kind == "replication":
+        faults.replication(arguments.delay, arguments.cut)
     elif arguments.kind == "function":
         fault = FunctionFault(arguments.delay, arguments.error_rate, arguments.throttle)
         faults.function(arguments.service, arguments.region, fault)
@@ -141,6 +145,15 @@ def _parser() -> argparse.ArgumentParser:
     gateway = kinds.add_parser("apigateway", parents=[common], help="API Gateway's own health")
     gateway.add_argument("region")
     gateway.add_argument("mode", choices=("down", "up"))
+    database = kinds.add_parser("database", parents=[common], help="one region's database server")
+    database.add_argument("region")
+    database.add_argument("mode", choices=DATABASE_FAULTS)
+    replication = kinds.add_parser(
+        "replication", parents=[common], help="between the two databases"
+    )
+    replication.add_argument("--delay", type=float, metavar="SECONDS", help="each way")
+    replication.add_argument("--cut", action="store_true", default=None)
+    replication.add_argument("--heal", dest="cut", action="store_false", default=None)
     function = kinds.add_parser("function", parents=[common], help="one function in one region")
     function.add_argument("service")
     function.add_argument("region")

@@ -18,7 +18,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from typing import Any
 from infra.recovery import recovery_document
 from infra.stacks import Application, stack_list
 from infra.topology import Topology, load_topology
-from lab import certs, control
+from lab import aurora, certs, cognito, control
 from lab.errors import LabError, PreconditionError
 from lab.model import Deployment
 from lab.packaging import package_all
@@ -73,14 +73,19 @@ class Lab:
         """Bring the lab to "everything answers". Raises LabError; then nothing is left running."""
         topology = load_topology(topology_file)
         settings = Settings(
-            network, profile, topology.domain, topology.regions, str(topology_file.resolve())
+            network,
+            profile,
+            topology.domain,
+            topology.regions,
+            str(topology_file.resolve()),
+            any(service.database for service in topology.services.values()),
         )
         with self._lock():
             self._refuse_other_settings(settings)
             if not self.paths.lab_json.exists():
                 self.processes.stop(self.processes.alive())  # left over from an interrupted start
             running = {p.name for p in self.processes.alive()}
-            missing = [n for n in process_names(settings) if n not in running]
+            missing = [n for n in settings.processes if n not in running]
             if not missing:
                 self.say("already up")
                 return
@@ -95,12 +100,11 @@ class Lab:
         began = time.monotonic()
         if not self.paths.lab_json.exists():
             self._deploy(topology, settings)
-        for name in missing:
-            self.spawn(name)
-        self._await_ready(missing)
+        self._spawn_all(settings, missing)
         document = json.loads(self.paths.recovery.read_text())
         if "global" in missing:
             control.call(self.paths.socket("global"), "switch_primaries_on", services=document)
+        self._migrate(topology)
         self._await_answers(topology, settings)
         write_public_face(self.paths, settings, topology, self.processes)
         self.say(f"up after {time.monotonic() - began:.1f} s: {api_url(settings)}")
@@ -118,11 +122,22 @@ class Lab:
         self.paths.root.mkdir(parents=True, exist_ok=True)
         deployment.save(self.paths.deployment)
         settings.save(self.paths.settings)
-        certs.issue(self.paths, deployment, settings.regions)
+        certs.issue(self.paths, deployment, settings)
+        cognito.prepare(deployment, self.paths.state)
+        if settings.database:
+            aurora.prepare(self.paths, settings, deployment)
         write_recovery(self.paths, settings, topology, deployment)
 
-    def spawn(self, name: str) -> Process:
+    def _spawn_all(self, settings: Settings, names: Sequence[str]) -> None:
+        """Start processes of the lab side by side, and wait until they are ready."""
+        for name in names:
+            self.spawn(settings, name)
+        self._await_ready([n for n in names if not n.startswith("db-")])
+
+    def spawn(self, settings: Settings, name: str) -> Process:
         argv = [sys.executable, "-m", "lab.serve", str(self.paths.root.resolve()), name]
+        if name.startswith("db-"):
+            argv = aurora.mariadbd_argv(self.paths, settings, name.removeprefix("db-"))
         environment = {
             k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PYTHON", "COV_"))
         }
@@ -146,6 +161,24 @@ class Lab:
         path = self.paths.log / f"{name}.log"
         lines = path.read_text(errors="replace").splitlines() if path.exists() else []
         return "\n".join([*(f"  {line}" for line in lines[-15:]), f"  (all of it: {path})"])
+
+    def _migrate(self, topology: Topology) -> None:
+        """Bring the schema up to date, in the writer's region; a region that is not refuses.
+
+        As after a deployment. A writer that is down or has moved elsewhere has been migrated.
+        """
+        alive = {p.name for p in self.processes.alive()}
+        for service in topology.services.values():
+            if service.database and topology.primary in alive:
+                function = f"{service.name}-{topology.primary}-migrate"
+                answer = control.call(
+                    self.paths.socket(topology.primary),
+                    "invoke",
+                    timeout=60,
+                    function=function,
+                    payload={"primary_region": topology.primary},
+                )
+                self.say(f"migrations of {service.name}: {json.dumps(answer)}")
 
     def _await_answers(self, topology: Topology, settings: Settings) -> None:
         """Every service, in every region that is not on purpose down, answers through TLS."""
@@ -214,22 +247,28 @@ class Lab:
         settings = Settings.load(self.paths.settings)
         topology = load_topology(Path(settings.topology_file))
         with self._lock():
-            if self.processes.get(region) is None:
-                check_ports(settings, [region])
-                self.spawn(region)
-                self._await_ready([region])
+            names = settings.processes_of(region)
+            missing = [n for n in names if self.processes.get(n) is None]
+            check_ports(settings, missing)
+            self._spawn_all(settings, missing)
             self._await_answers(topology, settings)
             write_public_face(self.paths, settings, topology, self.processes)
-
-
-def process_names(settings: Settings) -> tuple[str, ...]:
-    return ("global", *settings.regions)
 
 
 def check_ports(settings: Settings, names: list[str]) -> None:
     """Raise PreconditionError that names every address that is taken."""
     network = settings.network
-    wanted = [(settings.region_address(r), HTTPS_PORT) for r in settings.regions if r in names]
+    wanted = [
+        (settings.region_address(region), port)
+        for region in settings.regions
+        if region in names
+        for port in region_ports(settings)
+    ]
+    wanted += [
+        (settings.region_address(r), aurora.SERVER_PORT)
+        for r in settings.regions
+        if f"db-{r}" in names
+    ]
     if "global" in names:
         wanted.append((network.nameserver_address, DNS_PORT))
         wanted += [(network.arc_address(r), ARC_PORT) for r in ARC_REGIONS]
@@ -239,6 +278,20 @@ def check_ports(settings: Settings, names: list[str]) -> None:
             "in use by another program: " + ", ".join(taken) + "\n"
             "stop it, or start this lab beside it with: lab up --network auto --lab-dir .lab-2"
         )
+
+
+def region_ports(settings: Settings) -> tuple[int, ...]:
+    """The ports that a region's process listens on."""
+    if not settings.database:
+        return (HTTPS_PORT,)
+    return (
+        HTTPS_PORT,
+        cognito.COGNITO_PORT,
+        aurora.API_PORT,
+        aurora.LINK_PORT,
+        aurora.WRITER_PORT,
+        aurora.READER_PORT,
+    )
 
 
 def _free(address: str, port: int) -> bool:
@@ -299,10 +352,19 @@ def write_recovery(
     paths: LabPaths, settings: Settings, topology: Topology, deployment: Deployment
 ) -> None:
     """`recovery.json`, by the code that a real deployment uses, pointed at this lab."""
-    extra = {
+    extra: dict[str, Any] = {
         "dns": {"name_servers": [f"{settings.network.nameserver_address}:{DNS_PORT}"]},
         "tls": {"ca_file": paths.ca.name},
     }
+    if settings.database:
+        extra["endpoints"] = {
+            region: {"rds": f"http://{settings.region_address(region)}:{aurora.API_PORT}"}
+            for region in settings.regions
+        }
+        extra["tokens"] = {
+            region: {"token_url": token_url(settings, region), "client_id": client["client_id"]}
+            for region, client in clients(paths, deployment)["Operator"].items()
+        }
     document = recovery_document(
         topology,
         deployment.outputs,
@@ -313,10 +375,27 @@ def write_recovery(
     write_json(paths.recovery, document)
 
 
+def token_url(settings: Settings, region: str) -> str:
+    return f"https://{settings.region_address(region)}:{cognito.COGNITO_PORT}/oauth2/token"
+
+
+def clients(paths: LabPaths, deployment: Deployment) -> dict[str, dict[str, dict[str, str]]]:
+    """Client name (Application, Operator) -> region -> client id and secret."""
+    return cognito.client_credentials(deployment, paths.state)
+
+
 def write_public_face(
     paths: LabPaths, settings: Settings, topology: Topology, processes: ProcessTable
 ) -> None:
     """`lab.json` and `env`: all that anybody needs to drive this lab."""
+    credentials = clients(paths, Deployment.load(paths.deployment))
+    tokens = {
+        name: {
+            region: {"token_url": token_url(settings, region), **client}
+            for region, client in regions.items()
+        }
+        for name, regions in credentials.items()
+    }
     nameserver = f"{settings.network.nameserver_address}:{DNS_PORT}"
     pids = {p.name: p.pid for p in processes.alive()}
     document: dict[str, Any] = {
@@ -328,7 +407,7 @@ def write_public_face(
         "regions": {
             region: {
                 "address": settings.region_address(region),
-                "pids": [pids[region]] if region in pids else [],
+                "pids": [pids[n] for n in settings.processes_of(region) if n in pids],
                 "pinned": {
                     name: f"https://{topology.pinned_host(name, region)}:{HTTPS_PORT}"
                     for name in (*topology.services, "api")
@@ -338,10 +417,12 @@ def write_public_face(
         },
         "arc_endpoints": arc_endpoints(settings),
         "recovery_file": str(paths.recovery),
-        "tokens": {},
+        "tokens": tokens.get("Application", {}),
+        "operator": tokens.get("Operator", {}),
         "pids": pids,
     }
     write_json(paths.lab_json, document)
+    write_json(paths.tokens, document["tokens"])
     variables = {
         "API_URL": document["api_url"],
         "CA_FILE": str(paths.ca.resolve()),
@@ -350,7 +431,11 @@ def write_public_face(
         "AWS_ACCESS_KEY_ID": "lab",
         "AWS_SECRET_ACCESS_KEY": "lab",
         "AWS_DEFAULT_REGION": settings.regions[0],
+        "TOKENS_FILE": str(paths.tokens.resolve()),
     }
+    for region, client in tokens.get("Operator", {}).items():
+        suffix = region.upper().replace("-", "_")
+        variables[f"OPERATOR_CLIENT_SECRET_{suffix}"] = client["client_secret"]
     _replace(paths.env, "".join(f"export {k}='{v}'\n" for k, v in variables.items()))
 
 
@@ -359,7 +444,10 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
+    """All at once, and for this user's eyes only: `lab.json` and `env` hold the lab's secrets."""
     temporary = path.with_suffix(path.suffix + ".tmp")
+    temporary.unlink(missing_ok=True)
+    temporary.touch(mode=0o600)
     temporary.write_text(text)
     temporary.replace(path)
 

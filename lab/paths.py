@@ -29,6 +29,10 @@ class LabPaths:
         return self.root / "recovery.json"
 
     @property
+    def tokens(self) -> Path:
+        return self.root / "tokens.json"
+
+    @property
     def ca(self) -> Path:
         return self.root / "ca.pem"
 

@@ -1,44 +1,63 @@
-"""A region's process: its API Gateway in front of its functions.
+"""A region's process: its API Gateway in front of its functions, and what they depend on.
 
-Downside: both share one event loop, so a busy gateway delays the Runtime API by a few microseconds;
-separate processes would cost memory and a hop more.
+With a database in the topology it also holds the region's part of the global database (RDS Proxy,
+the RDS API, Secrets Manager) and its user pools; the database server is a process of its own.
+
+Downside: all of it shares one event loop, so a busy gateway delays the Runtime API by a few
+microseconds; separate processes would cost memory and a hop more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lab import certs
 from lab.apigateway import RegionalGateway
+from lab.aurora import API_PORT, GlobalDatabase, host_table, is_deployed
+from lab.cognito import COGNITO_PORT, CognitoAuthorizer, UserPools
 from lab.dispatch import EventLog, dispatch
 from lab.dns_client import Resolver
-from lab.errors import UsageError
+from lab.errors import LabError, UsageError
 from lab.lambda_runtime import LambdaService
+from lab.lambda_runtime.vpc import VpcNames
 from lab.model import Deployment
 from lab.paths import LabPaths
 from lab.settings import DNS_PORT, HTTPS_PORT, Settings
 
 
 class RegionPart:
-    """API Gateway and Lambda of one region."""
+    """Everything of one region."""
 
     def __init__(
         self, paths: LabPaths, settings: Settings, deployment: Deployment, region: str
     ) -> None:
         self._address = settings.region_address(region)
-        self._certificate = paths.certificate(region)
+        self._tls = certs.server_context(paths.certificate(region))
         self._region = region
         events = EventLog(paths.root / "events.jsonl", region)
+        name_server = (settings.network.nameserver_address, DNS_PORT)
         self._functions = LambdaService(
             region,
             deployment,
             settings.profile,
             work_dir=paths.root / "functions" / region,
             host=self._address,
-            extra_environment={"SSL_CERT_FILE": str(paths.ca.resolve())},
+            extra_environment=function_environment(paths, self._address),
+            vpc=vpc_names(deployment, settings, region),
         )
-        self._resolver = Resolver((settings.network.nameserver_address, DNS_PORT))
+        self._resolver = Resolver(name_server)
+        self._pools: UserPools | None = None
+        authorizer: CognitoAuthorizer | None = None
+        if deployment.of_type("AWS::Cognito::UserPool"):
+            self._pools = UserPools(region, deployment, paths.state)
+            authorizer = CognitoAuthorizer(deployment, paths.state)
+        self._database: GlobalDatabase | None = None
+        if is_deployed(deployment):
+            self._database = GlobalDatabase(
+                region, deployment, settings, paths, on_event=events
+            )
         self._gateway = RegionalGateway(
             region,
             deployment,
@@ -46,35 +65,92 @@ class RegionPart:
             self._resolver,
             client_ssl=certs.client_context(paths.ca),
             port_map={443: HTTPS_PORT},
+            authorizer=authorizer,
             on_event=events,
         )
 
     async def start(self) -> None:
+        if self._pools is not None:
+            await self._pools.start(self._address, COGNITO_PORT, self._tls)
+        if self._database is not None:
+            await self._database.start()
         await self._functions.start()
-        await self._functions.prewarm()
-        await self._gateway.start(
-            self._address, HTTPS_PORT, certs.server_context(self._certificate)
-        )
+        await self._functions.prewarm(self._warm_names())
+        await self._gateway.start(self._address, HTTPS_PORT, self._tls)
+
+    def _warm_names(self) -> list[str]:
+        """The functions that requests reach; others (migrations) start when they are called."""
+        names = self._functions.status()["functions"]
+        return [n for n in names if not n.endswith(f"{self._region}-migrate")][:MAX_PREWARMED]
 
     async def close(self) -> None:
         await self._gateway.close()
         await self._resolver.close()
         await self._functions.close()
+        if self._database is not None:
+            await self._database.close()
+        if self._pools is not None:
+            await self._pools.close()
 
     async def handle(self, command: str, arguments: dict[str, Any]) -> Any:
         handlers: dict[str, Callable[..., Any]] = {
             "cut": self._gateway.set_cut,
             "function_fault": self._function_fault,
             "clear_function_faults": self._functions.clear_faults,
-            "status": lambda: {
-                "apigateway": self._gateway.status(),
-                "lambda": self._functions.status(),
-            },
+            "invoke": self._invoke,
+            "status": self._status,
         }
+        if self._database is not None:
+            handlers["replication"] = self._database.set_replication
+            handlers["clear_replication"] = self._database.clear_replication
         return await dispatch(handlers, command, arguments)
+
+    def _status(self) -> dict[str, Any]:
+        status: dict[str, Any] = {
+            "apigateway": self._gateway.status(),
+            "lambda": self._functions.status(),
+        }
+        if self._database is not None:
+            status["aurora"] = self._database.status()
+        if self._pools is not None:
+            status["cognito"] = self._pools.status()
+        return status
 
     def _function_fault(self, service: str, **fault: Any) -> None:
         try:
             self._functions.set_function_fault(f"{service}-{self._region}", **fault)
         except KeyError:
             raise UsageError(f"no service {service!r} in {self._region}") from None
+
+    async def _invoke(self, function: str, payload: Mapping[str, Any]) -> Any:
+        """A function called directly, as `aws lambda invoke` does; how a migration is run."""
+        result = await self._functions.invoke(function, json.dumps(payload).encode())
+        answer = json.loads(result.payload or b"null")
+        if result.function_error or result.status_code != 200:
+            raise LabError(f"{function} failed: {answer}")
+        return answer
+
+
+MAX_PREWARMED = 16
+"""So many functions have an environment waiting when the region is up; the rest start on demand."""
+
+
+def function_environment(paths: LabPaths, address: str) -> dict[str, str]:
+    """What functions of the lab get besides their own: the lab's authority, and where AWS is."""
+    return {
+        "SSL_CERT_FILE": str(paths.ca.resolve()),
+        "AWS_ENDPOINT_URL_SECRETS_MANAGER": f"http://{address}:{API_PORT}",
+    }
+
+
+def vpc_names(deployment: Deployment, settings: Settings, region: str) -> VpcNames:
+    """What a function's VPC resolves: the zone by Route 53, the proxy's names by this table."""
+    hosts: dict[str, dict[int, tuple[str, int]]] = {}
+    for (name, port), target in host_table(deployment, settings, region).items():
+        hosts.setdefault(name, {})[port] = target
+    return VpcNames(
+        zone=settings.domain,
+        name_server=(settings.network.nameserver_address, DNS_PORT),
+        ports={443: HTTPS_PORT},
+        hosts=hosts,
+    )

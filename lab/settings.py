@@ -72,6 +72,8 @@ class Settings:
     domain: str
     regions: tuple[str, ...]
     topology_file: str
+    database: bool = False
+    """Has any service a database? Then each region has a database server."""
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1))
@@ -85,10 +87,20 @@ class Settings:
             document["domain"],
             tuple(document["regions"]),
             document["topology_file"],
+            document["database"],
         )
 
     def region_address(self, region: str) -> str:
         return self.network.region_address(self.regions, region)
+
+    def processes_of(self, region: str) -> tuple[str, ...]:
+        """Names of a region's processes, in the order in which they start."""
+        return (f"db-{region}", region) if self.database else (region,)
+
+    @property
+    def processes(self) -> tuple[str, ...]:
+        """Names of all of the lab's processes."""
+        return ("global", *(name for r in self.regions for name in self.processes_of(r)))
 
 
 def adjusted(profile: Profile, changes: Sequence[str]) -> Profile:

@@ -6,7 +6,7 @@ from typing import Any
 
 from lab import control
 from lab.errors import LabError
-from lab.lifecycle import Lab, process_names
+from lab.lifecycle import Lab
 from lab.settings import Settings
 
 
@@ -17,10 +17,12 @@ def collect(lab: Lab) -> dict[str, Any]:
         state = "half started: run lab down, or lab up again" if alive else "down"
         return {"state": state, "processes": dict.fromkeys(alive, "alive")}
     settings = Settings.load(lab.paths.settings)
-    names = process_names(settings)
+    names = settings.processes
     processes = {name: _process_state(lab, name) for name in names}
     healthy = all(state == "alive" for state in processes.values())
-    parts = {n: _ask(lab, n) for n in names if processes[n] == "alive"}
+    parts = {
+        n: _ask(lab, n) for n in names if processes[n] == "alive" and not n.startswith("db-")
+    }
     return {
         "state": "up" if healthy else "degraded",
         "profile": settings.profile.name,

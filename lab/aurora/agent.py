@@ -217,7 +217,9 @@ class Agent:
         if any(s.identifier == identifier for s in around.state.read().snapshots):
             return  # the volume may already be half replaced: keep what was saved before
         folder = identifier.removeprefix("rds:")
-        snapshot = Snapshot(identifier, around.region, folder, around.clock())
+        snapshot = Snapshot(
+            identifier, around.region, folder, resync.since, around.clock()
+        )
         await around.call(take_snapshot, self._server, self._files.snapshots, snapshot)
         await around.call(
             around.state.update, lambda s: replace(s, snapshots=(*s.snapshots, snapshot))

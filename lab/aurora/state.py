@@ -85,6 +85,8 @@ class Snapshot:
     region: str
     folder: str
     """Below `<lab dir>/snapshots`."""
+    since: float
+    """When the volume was found to be lost (epoch seconds)."""
     created: float
 
 

@@ -1,15 +1,21 @@
-"""A global database of two regions on real MariaDB servers, without the rest of the lab."""
+"""A global database of two regions on real MariaDB servers, without the rest of the lab.
+
+The regions' parts run in an event loop of a thread each, so that tests are plain blocking code.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import random
 import ssl
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +23,7 @@ from typing import Any
 import boto3
 import pymysql
 import trustme
+import uvloop
 from botocore.config import Config
 
 from lab.aurora import (
@@ -97,10 +104,35 @@ def _regional(region: str, borrow_timeout: float, instances: int) -> list[Resour
                  {}),
     ]
     made += [
-        Resource(stack, region, f"Instance{n}", "AWS::RDS::DBInstance", f"todo-{region}-{n}", {}, {})
+        Resource(
+            stack, region, f"Instance{n}", "AWS::RDS::DBInstance", f"todo-{region}-{n}", {}, {}
+        )
         for n in range(1, instances + 1)
     ]
     return made
+
+
+class Loop:
+    """An event loop in a thread."""
+
+    def __init__(self) -> None:
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, Any], seconds: float = 20) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(seconds)
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        async def called() -> Any:
+            return function(*arguments)
+
+        return self.run(called())
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        self._loop.close()
 
 
 @dataclass
@@ -111,7 +143,9 @@ class World:
     settings: Settings
     deployment: Deployment
     parts: dict[str, GlobalDatabase] = field(default_factory=dict)
+    loops: dict[str, Loop] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
+    _starting: dict[str, Future[None]] = field(default_factory=dict)
 
     @property
     def processes(self) -> ProcessTable:
@@ -134,16 +168,26 @@ class World:
     def kill_server(self, region: str) -> None:
         self.processes.kill([self.server(region)])
 
-    async def start(self, region: str) -> GlobalDatabase:
-        part = GlobalDatabase(
+    def start(self, region: str, wait: bool = True) -> None:
+        """The region's part; `wait` until its server is in its role."""
+        loop = self.loops[region] = Loop()
+        part = self.parts[region] = GlobalDatabase(
             region, self.deployment, self.settings, self.paths, on_event=self.events.append
         )
-        self.parts[region] = part
-        await part.start()
-        return part
+        started = asyncio.run_coroutine_threadsafe(part.start(), loop._loop)
+        if wait:
+            started.result(20)
+        self._starting[region] = started
 
-    async def stop(self, region: str) -> None:
-        await self.parts.pop(region).close()
+    def stop(self, region: str) -> None:
+        loop = self.loops.pop(region)
+        self._starting.pop(region).cancel()
+        loop.run(self.parts.pop(region).close())
+        loop.close()
+
+    def fault(self, region: str, **fault: Any) -> None:
+        part = self.parts[region]
+        self.loops[region].call(functools.partial(part.set_replication, **fault))
 
     # ---- clients
 
@@ -190,12 +234,12 @@ class World:
         (cluster,) = self.boto("rds", region).describe_global_clusters()["GlobalClusters"]
         return dict(cluster)
 
-    async def settled(self, region: str, writer: str) -> dict[str, Any]:
+    def settled(self, region: str, writer: str, seconds: float = 15) -> dict[str, Any]:
         """Until the operation has ended, every member is connected and `writer` is the writer."""
         found: dict[str, Any] = {}
 
-        async def done() -> bool:
-            found.update(await asyncio.to_thread(self.global_cluster, region))
+        def done() -> bool:
+            found.update(self.global_cluster(region))
             members = found["GlobalClusterMembers"]
             return (
                 found["Status"] == "available"
@@ -203,10 +247,24 @@ class World:
                 and [m["DBClusterArn"] for m in members if m["IsWriter"]] == [cluster_arn(writer)]
             )
 
-        await until(done, 15)
+        until(done, seconds)
         return found
 
-    async def caught_up(self, source: str, target: str) -> None:
+    def switchover(self, source: str, target: str) -> dict[str, Any]:
+        self.boto("rds", source).switchover_global_cluster(
+            GlobalClusterIdentifier=GLOBAL, TargetDbClusterIdentifier=cluster_arn(target)
+        )
+        return self.settled(source, target)
+
+    def failover(self, target: str) -> None:
+        """Until the target is the writer."""
+        self.boto("rds", target).failover_global_cluster(
+            GlobalClusterIdentifier=GLOBAL, TargetDbClusterIdentifier=cluster_arn(target),
+            AllowDataLoss=True,
+        )
+        until(lambda: self.global_cluster(target)["Status"] == "available")
+
+    def caught_up(self, source: str, target: str) -> None:
         """Until the target has all that the source has."""
         position = self.direct(source, "SELECT @@gtid_binlog_pos")[0][0]
         assert self.direct(target, "SELECT MASTER_GTID_WAIT(%s, 4)", position)[0][0] == 0
@@ -215,17 +273,12 @@ class World:
         return [e["event_id"][-4:] for e in self.events if e["kind"] == "rds_event"]
 
 
-async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
-    """Wait for a condition (plain or async) to be true."""
+def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+    """Wait for a condition to be true."""
     deadline = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if asyncio.iscoroutine(value):
-            value = await value
-        if value:
-            return
+    while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.02)
+        time.sleep(0.02)
 
 
 def make_world(folder: Path, *, delay: float = 0.0, switchover_delay: float = 0.0,
@@ -249,29 +302,21 @@ def make_world(folder: Path, *, delay: float = 0.0, switchover_delay: float = 0.
     return world
 
 
-@contextlib.asynccontextmanager
-async def running(world: World, *, table: bool = True) -> AsyncIterator[World]:
+@contextlib.contextmanager
+def running(world: World, *, table: bool = True) -> Iterator[World]:
     """Started; the table made; stopped again whatever happens."""
     try:
         for region in REGIONS:
             world.start_server(region)
-        await asyncio.gather(*(world.start(region) for region in REGIONS))
+        for region in REGIONS:
+            world.start(region)
         if table:
-            connection = await asyncio.to_thread(world.connect, EAST, user="admin")
+            connection = world.connect(EAST, user="admin")
             with connection, connection.cursor() as cursor:
                 cursor.execute(TABLE)
-            await asyncio.to_thread(
-                until_sync, lambda: world.direct(WEST, "SHOW TABLES FROM todo"), 5
-            )
+            until(lambda: world.direct(WEST, "SHOW TABLES FROM todo"))
         yield world
     finally:
         for region in list(world.parts):
-            await world.stop(region)
+            world.stop(region)
         world.processes.stop(world.processes.alive())
-
-
-def until_sync(condition: Callable[[], Any], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)

@@ -38,7 +38,7 @@ def test_kill_9_of_a_region_leaves_dns_arc_and_the_other_region(make_lab: MakeLa
     assert json.loads(lab.curl(f"{west}/").stdout)["region"] == "us-west-2"
 
     status = json.loads(lab.failover("status", "--json").stdout)
-    assert len(status["endpoints"]) == 5
+    assert len(status["endpoints"]["answered"]) == 5
     assert lab.failover("evacuate", "us-east-1", "--yes").returncode == 0
     for service in SERVICES:
         assert wait_for(lambda s=service: region_of(lab, s) == "us-west-2", 10)
@@ -52,7 +52,7 @@ def test_evacuation_with_two_endpoints_hanging(make_lab: MakeLab) -> None:
         assert lab.lab("fault", "arc", endpoint, "hang").returncode == 0
     began = time.monotonic()
     done = lab.failover("evacuate", "us-east-1", "--yes")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout
     assert time.monotonic() - began < 5
     for service in SERVICES:
         assert wait_for(lambda s=service: region_of(lab, s) == "us-west-2", 10)
@@ -95,9 +95,11 @@ def test_exit_codes_of_refusals(make_lab: MakeLab, tmp_path: Path) -> None:
     assert blocked.returncode == 4
     for endpoint in lab.face["arc_endpoints"]:
         lab.lab("fault", "arc", endpoint["region"], "refuse")
-    unreachable = lab.failover("move", "service1", "--to", "us-west-2", "--yes")
+    unreachable = lab.failover(
+        "move", "service1", "--to", "us-west-2", "--yes", "--deadline", "2"
+    )
     assert unreachable.returncode == 6
-    assert unreachable.stderr.count("refused") >= 5
+    assert unreachable.stdout.count("connection refused") >= 5
 
 
 class Locust:

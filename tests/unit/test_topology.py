@@ -126,6 +126,12 @@ def test_a_domain_has_two_lower_case_labels(tmp_path: Path, domain: str) -> None
     assert any(reason.startswith("domain:") for reason in reasons(tmp_path, text))
 
 
+def test_paths_that_api_gateway_keeps_are_no_services(tmp_path: Path) -> None:
+    text = GOOD + "[services.ping]\n"
+
+    assert "services.ping: API Gateway keeps the path /ping for itself" in reasons(tmp_path, text)
+
+
 def test_a_service_is_a_table(tmp_path: Path) -> None:
     text = 'domain = "a.test"\nregions = ["us-east-1", "us-west-2"]\n[services]\nhealth = 1\n'
 
