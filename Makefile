@@ -2,6 +2,8 @@
 .PHONY: demo test lab load bench lint clean help
 .DEFAULT_GOAL := help
 BIN := .venv/bin
+LAB_ARGS ?=
+LOAD_PORT ?= 8089
 
 help:   ## list the targets
 	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -14,13 +16,13 @@ test:   ## all tests: unit, contract, lab, documentation
 	@./setup.sh dev
 	@$(BIN)/pytest
 
-lab:    ## start both regions and leave them running (stop with .venv/bin/lab down)
+lab:    ## start both regions and leave them running (LAB_ARGS="…" for lab up; stop: .venv/bin/lab down)
 	@./setup.sh demo
-	@$(BIN)/lab up
+	@$(BIN)/lab up $(LAB_ARGS)
 
-load:   ## Locust's web UI against the running lab, on http://127.0.0.1:8089
+load:   ## Locust's web UI against the running lab, on http://127.0.0.1:8089 (another port: LOAD_PORT=…)
 	@./setup.sh demo
-	@. .lab/env && $(BIN)/locust -f loadtest/locustfile.py --web-host 127.0.0.1
+	@. ./.lab/env && $(BIN)/locust -f loadtest/locustfile.py --web-host 127.0.0.1 --web-port $(LOAD_PORT)
 
 bench:  ## every benchmark, each against its named peer in the same run
 	@./setup.sh dev

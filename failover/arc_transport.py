@@ -132,10 +132,10 @@ class BotocoreTransport:
         except exceptions.HTTPClientError as error:
             # The connection may have broken after the request was read.
             refused = isinstance(error, exceptions.EndpointConnectionError | exceptions.SSLError)
-            raise EndpointFailed(_short(error), ambiguous=not refused) from error
+            raise EndpointFailed(short(error), ambiguous=not refused) from error
         except exceptions.BotoCoreError as error:
             # An answer that cannot be parsed comes from something that is no working endpoint.
-            raise EndpointFailed(_short(error), ambiguous=True) from error
+            raise EndpointFailed(short(error), ambiguous=True) from error
         if not _is_json(answer):
             raise EndpointFailed(NOT_ARC, ambiguous=True)
         return answer
@@ -203,7 +203,7 @@ def _is_json(answer: Mapping[str, Any]) -> bool:
     return "json" in headers.get("content-type", "json")
 
 
-def _short(error: Exception) -> str:
+def short(error: Exception) -> str:
     """One line of a botocore error, without the URL that the reader already has."""
     text = str(error).splitlines()[0]
     for wordy in ("Could not connect to the endpoint URL",):

@@ -4,9 +4,12 @@
     ├── UsageError                2  command line or recovery.json cannot be used; every reason
     ├── SafetyRuleRefusal         3  a safety rule refused the update; nothing was changed
     ├── PreconditionError         4  a precondition is not met; nothing was changed; every reason
-    │   └── CredentialsError      4  there are no credentials to sign the calls with
+    │   ├── CredentialsError      4  there are no credentials to sign the calls with
+    │   ├── RdsRefusal            4  RDS refuses: the clusters are not in a state for it
+    │   └── FenceRefusal          4  the write fence refuses: it is further than the wanted state
     ├── NoEndpointError           6  no cluster endpoint could be reached; the cause of each
-    ├── CallRejected              1  ARC refuses the call itself (access, validation, not found)
+    ├── CallRejected              1  AWS refuses the call itself (access, validation, not found)
+    ├── DatabaseError             1  the database's part of a move did not come to its end
     └── NotTried                  1  left alone because an earlier step failed
 
 Two codes belong to no error: 5, partly done, is what `verdict.settle` makes of an error after the
@@ -88,13 +91,40 @@ class NoEndpointError(_Reasons):
 
 
 class CallRejected(FailoverError):
-    """ARC refuses the call itself; another endpoint would say the same."""
+    """ARC (or `who`) refuses the call itself; another endpoint would say the same."""
 
-    def __init__(self, code: str, text: str) -> None:
+    def __init__(self, code: str, text: str, who: str = "ARC") -> None:
         self.code = code
         self.text = text
-        super().__init__(f"ARC answered {code}: {text}")
+        super().__init__(f"{who} answered {code}: {text}")
+
+
+class RdsRefusal(PreconditionError):
+    """RDS does not do it in the state in which the clusters are, and says why."""
+
+    def __init__(self, code: str, text: str, where: str) -> None:
+        self.code = code
+        self.text = text
+        super().__init__(f"RDS in {where} refused: {code}: {text}")
+
+
+class DatabaseError(FailoverError):
+    """A promotion, or the opening of the fence, failed or did not come to its end in time.
+
+    The message says in what state the service is and which command goes on from there.
+    """
 
 
 class NotTried(FailoverError):
     """A step was left out because an earlier one failed."""
+
+
+class FenceRefusal(PreconditionError):
+    """The fence is further than what was wanted, or belongs to another region (HTTP 409).
+
+    `epoch`, `active_region`, `state`: the fence as it is; epoch 0 if the answer did not say.
+    """
+
+    def __init__(self, text: str, epoch: int = 0, active_region: str = "", state: str = "") -> None:
+        self.epoch, self.active_region, self.state = epoch, active_region, state
+        super().__init__(f"the write fence refused: {text}")

@@ -1,6 +1,7 @@
-"""The outside world as the tool sees it: three small protocols and the values they give.
+"""The outside world as the tool sees it: five small protocols and the values they give.
 
-The shell's implementations are in `arc_transport`, `dns` and `probe`; tests pass their own.
+The shell's implementations are in `arc_transport`, `dns`, `probe`, `rds` and `operator_routes`;
+tests pass their own.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from failover.recovery import Endpoint
+from failover.database import Cluster, Depth, Fence, GlobalCluster, Lag, ProxyTarget
+from failover.recovery import Endpoint, Service
 
 
 class EndpointFailed(Exception):
@@ -104,3 +106,53 @@ def served_by(answer: Answer, addresses: Mapping[str, Iterable[str]]) -> str | N
         return answer.region
     owners = [region for region, known in addresses.items() if answer.address in set(known)]
     return owners[0] if len(owners) == 1 else None
+
+
+class Rds(Protocol):
+    """One attempt at one region's RDS API.
+
+    Raises EndpointFailed where asking again, or another region, may help; RdsRefusal, CallRejected
+    or CredentialsError where it cannot. Callable from several threads.
+    """
+
+    def global_cluster(self, region: str, identifier: str) -> GlobalCluster:
+        """The whole global cluster; any region's API tells of all members."""
+
+    def cluster(self, region: str, arn: str) -> Cluster:
+        """The cluster `arn`, which is in `region`."""
+
+    def targets(self, region: str, proxy: str) -> tuple[ProxyTarget, ...]:
+        """The instances behind a proxy."""
+
+    def switch_over(self, region: str, identifier: str, target_arn: str) -> None:
+        """Starts a switchover. `region`: that of the current primary."""
+
+    def fail_over(self, region: str, identifier: str, target_arn: str) -> None:
+        """Starts a failover that may lose data. `region`: that of the target."""
+
+    def snapshots(self, region: str, arn: str) -> tuple[str, ...]:
+        """The kept copies of volumes that `arn` lost in failovers, the newest first."""
+
+
+class Operator(Protocol):
+    """A service's operator routes in one region, one attempt each, within `timeout` seconds.
+
+    Raises EndpointFailed when there is no answer or a 5xx, FenceRefusal for a 409, CallRejected
+    for what no repeating helps, CredentialsError without a token. Callable from several threads.
+    """
+
+    def prefer(self, region: str) -> None:
+        """Ask this region first for what any region can give (a token)."""
+
+    def fence(self, service: Service, region: str, timeout: float) -> Fence:
+        """The fence as this region's database has it."""
+
+    def set_fence(self, service: Service, region: str, wanted: Fence, timeout: float) -> Fence:
+        """Returns when no write that saw the fence before is in flight. Each success is a
+        committed write through that region's function, proxy and database."""
+
+    def depth(self, service: Service, region: str, timeout: float) -> Depth:
+        """What the region can do now; where writes are open this makes a heartbeat."""
+
+    def lag(self, service: Service, region: str, timeout: float) -> Lag:
+        """How far the region's copy is behind."""

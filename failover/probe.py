@@ -37,7 +37,7 @@ class HttpProbe:
         try:
             status, region, gateway_error = self._exchange(url, address)
         except (OSError, http.client.HTTPException) as error:
-            return Answer(url, address, _ms(started), error=_cause(error))
+            return Answer(url, address, _ms(started), error=cause_of(error))
         return Answer(url, address, _ms(started), status, region, gateway_error=gateway_error)
 
     def _exchange(self, url: str, address: str) -> tuple[int, str | None, str | None]:
@@ -92,7 +92,8 @@ def _ms(started: float) -> int:
     return round((time.monotonic() - started) * 1000)
 
 
-def _cause(error: Exception) -> str:
+def cause_of(error: Exception) -> str:
+    """A few words for a failed connection or exchange."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, ConnectionRefusedError):

@@ -23,6 +23,10 @@ DEFAULT_FILE = "recovery.json"
 DEFAULT_PROBE_PATH = "/"
 API = "api"
 """The name of the external API: a service like any other, but one that only leads to others."""
+SECRET_ELSEWHERE = (
+    "a secret does not belong into this file; put it into OPERATOR_CLIENT_SECRET_<REGION> "
+    "or OPERATOR_CLIENT_SECRET"
+)
 _ARN = re.compile(r"arn:[A-Za-z0-9:./_-]{1,251}")
 _HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 
@@ -49,6 +53,29 @@ class Database:
     """region → ARN of the member cluster."""
     proxies: Mapping[str, str] = field(default_factory=dict)
     """region → name of the proxy."""
+
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What a move of the database needs and the file does not say."""
+        needed = {
+            "global_cluster": self.global_cluster,
+            "clusters": self.clusters,
+            "proxies": self.proxies,
+        }
+        return tuple(name for name, value in needed.items() if not value)
+
+    def region_of(self, cluster_arn: str | None) -> str | None:
+        """The region of a member cluster; None for another database's."""
+        return next((r for r, arn in self.clusters.items() if arn == cluster_arn), None)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSource:
+    """Where the operator gets a token. The secret is in the environment, never in the file."""
+
+    token_url: str
+    client_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +116,8 @@ class Recovery:
     ca_file: Path | None = None
     endpoints: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """region → AWS service → URL to use instead of the usual one."""
+    tokens: Mapping[str, TokenSource] = field(default_factory=dict)
+    """region → the user pool that gives the operator a token."""
 
     def rule_of(self, *texts: str | None) -> tuple[str, str] | None:
         """Name and ARN of the safety rule that one of `texts` speaks of.
@@ -155,7 +184,23 @@ class _Reader:
             name_servers=self._name_servers(document.get("dns", {})),
             ca_file=self._ca_file(path, ca_file),
             endpoints={r: self._texts(overrides, r, "endpoints", valid=_is_url) for r in overrides},
+            tokens=self._tokens(document.get("tokens", {}), regions),
         )
+
+    def _tokens(self, given: Any, regions: tuple[str, ...]) -> dict[str, TokenSource]:
+        sources = {}
+        for region, item in self._table(given, "tokens").items():
+            at = f"tokens.{region}"
+            table = self._table(item, at)
+            url = self._text(table, "token_url", at)
+            if url and not _is_url(url):
+                self.faults.append(f"{at}.token_url: {url!r} is not an http(s) URL")
+            if region not in regions:
+                self.faults.append(f"{at}: {region} is not one of the regions")
+            if "client_secret" in table:
+                self.faults.append(f"{at}.client_secret: {SECRET_ELSEWHERE}")
+            sources[region] = TokenSource(url, self._text(table, "client_id", at))
+        return sources
 
     def _regions(self, given: Any) -> tuple[str, ...]:
         if not isinstance(given, list) or not all(isinstance(r, str) and r for r in given):

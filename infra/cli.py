@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from infra.stacks import OutputRef, Stack, Step, Value, stack_list
+from infra.stacks import OutputRef, Stack, Step, Text, Value, stack_list
 from infra.templates import TEMPLATES, TemplateFileError, template
 from infra.topology import TopologyError, load_topology
 
@@ -68,6 +68,8 @@ def _table(steps: Sequence[Step]) -> str:
 def _text(value: Value) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_text, value)) + "]"
+    if isinstance(value, Text):
+        return "".join(map(_text, value.parts))
     return f"<{value.stack}.{value.output}>" if isinstance(value, OutputRef) else value
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from infra.stacks import CHALICE_API_STAGE, Application, parameters_of
+from infra.stacks import CHALICE_API_STAGE, Application, network_of, parameters_of
 from infra.topology import Topology
 
 REQUIRED: Mapping[str, tuple[str, ...]] = {"health": ("DEPENDENCIES",)}
@@ -55,6 +55,7 @@ def stage_part(
         "api_gateway_stage": CHALICE_API_STAGE,
         "api_gateway_endpoint_type": "REGIONAL",
         "environment_variables": environment,
+        **network_of(step, outputs),
     }
 
 
@@ -62,6 +63,9 @@ def configured(
     config: Mapping[str, Any], step: Application, part: Mapping[str, Any]
 ) -> dict[str, Any]:
     """`config` (a whole config.json) with `part` in the stage of `step`; other stages stay.
+
+    A single function of that stage may have variables of its own; the ones that `part` has too are
+    the author's stand-ins and get the same value, because Chalice prefers the function's.
 
     The application takes the name of the service, so that services which share code do not
     share functions. Raises ConfigureError when a value of an environment is no string, which
@@ -75,11 +79,28 @@ def configured(
         **part,
         "environment_variables": {**own, **part["environment_variables"]},
     }
+    if "lambda_functions" in stage:
+        stages[step.region]["lambda_functions"] = {
+            name: _without_stand_ins(function, part["environment_variables"])
+            for name, function in stage["lambda_functions"].items()
+        }
     result = {**config, "app_name": step.service, "stages": stages}
     reasons = tuple(_config_faults(result))
     if reasons:
         raise ConfigureError(step.name, reasons)
     return result
+
+
+def _without_stand_ins(
+    function: Mapping[str, Any], environment: Mapping[str, str]
+) -> dict[str, Any]:
+    if "environment_variables" not in function:
+        return dict(function)
+    own = function["environment_variables"]
+    return {
+        **function,
+        "environment_variables": {key: environment.get(key, value) for key, value in own.items()},
+    }
 
 
 def write_config(

@@ -14,6 +14,7 @@ database needs its own set of these steps.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from infra.steps import OutputRef, Stack, Text, Value
@@ -44,6 +45,9 @@ _OTHER_ZONES = {
 }
 """Regions in which zones 1 and 2 are not both open to a new account."""
 
+_REFUSED_WORDS = re.compile("aws|amazon|cognito")
+"""Cognito takes none of these in a domain prefix."""
+
 
 def keys_step(region: str) -> str:
     return f"keys-{region}"
@@ -70,7 +74,7 @@ def data_steps(topology: Topology) -> Iterator[Stack]:
     """The steps, each after those it needs; none for a topology without a database."""
     if not has_database(topology):
         return
-    label = topology.domain.replace(".", "-")
+    label = _label(topology)
     for index, region in enumerate(topology.regions):
         yield Stack(keys_step(region), region, "keys.yaml", {"KeyName": f"{label}-data"})
         yield _network(region, _FIRST_NETWORK + index)
@@ -81,11 +85,16 @@ def data_steps(topology: Topology) -> Iterator[Stack]:
         GLOBAL_DATABASE,
         topology.primary,
         "global-database.yaml",
-        {"GlobalClusterName": f"{label[:55]}-database"},
+        {"GlobalClusterName": f"db-{label[:60]}".rstrip("-")},
     )
     yield _secrets(topology)
     for region in topology.regions:
         yield _database(topology, label, region)
+
+
+def _label(topology: Topology) -> str:
+    """The domain as part of a name: RDS allows no two hyphens in a row."""
+    return re.sub("[.-]+", "-", topology.domain)
 
 
 def _network(region: str, octet: int) -> Stack:
@@ -111,8 +120,8 @@ def zone_ids(region: str) -> tuple[str, str]:
 
 
 def _users(label: str, region: str) -> Stack:
-    # A prefix must not contain "aws", "amazon" or "cognito" and is unique in its region.
-    prefix = f"{label[: 62 - len(region)].rstrip('-')}-{region}"
+    words = _REFUSED_WORDS.sub("x", label)
+    prefix = f"{words[: 62 - len(region)].rstrip('-')}-{region}"
     return Stack(
         users_step(region),
         region,
@@ -139,7 +148,7 @@ def _secrets(topology: Topology) -> Stack:
 def _database(topology: Topology, label: str, region: str) -> Stack:
     network = network_step(region)
     parameters: dict[str, Value] = {
-        "ClusterName": f"{label[: 53 - len(region)].rstrip('-')}-{region}",
+        "ClusterName": f"db-{label[: 50 - len(region)].rstrip('-')}-{region}",
         "GlobalClusterName": OutputRef(GLOBAL_DATABASE, "GlobalClusterName"),
         "SeedMember": "true" if region == topology.primary else "false",
         "DatabaseName": DATABASE_NAME,

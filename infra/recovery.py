@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from infra.data_stacks import GLOBAL_DATABASE, database_step, has_database, users_step
 from infra.stacks import routing_step
 from infra.topology import API, Service, Topology
 
@@ -49,7 +50,8 @@ def recovery_document(
 
     `outputs`: step name -> output name -> value, of all steps. `cluster_endpoints`: `region` and
     `url` of each of the five. `pinned_port`: port of the pinned addresses when it is not 443.
-    `extra`: further keys of the top level (`endpoints`, `dns`, `tls`). Raises RecoveryError.
+    `extra`: further keys of the top level (`endpoints`, `dns`, `tls`, and `tokens` instead of those
+    made here). Raises RecoveryError.
     """
     reasons = [
         f"cluster endpoint {dict(endpoint)!r} needs a region and a url"
@@ -64,6 +66,13 @@ def recovery_document(
         entry = _Entry(topology, service, outputs.get(stack, {}), stack, pinned_port)
         services[service.name] = entry.document()
         reasons += entry.missing
+    data = _Data(topology, outputs)
+    for service in topology.services.values():
+        if service.database:
+            services[service.name]["database"] = {
+                **data.database(),
+                **services[service.name]["database"],
+            }
     document = {
         "version": VERSION,
         "domain": topology.domain,
@@ -74,9 +83,49 @@ def recovery_document(
     reasons += [
         f"{key} is made here; extra cannot set it" for key in document.keys() & (extra or {})
     ]
+    tokens = data.tokens() if has_database(topology) else {}
+    reasons += data.missing
     if reasons:
         raise RecoveryError(tuple(reasons))
-    return {**document, **(extra or {})}
+    return {**document, **tokens, **(extra or {})}
+
+
+class _Data:
+    """What services with a database share; `missing` has each output once."""
+
+    def __init__(self, topology: Topology, outputs: Mapping[str, Mapping[str, str]]) -> None:
+        self._regions, self._outputs = topology.regions, outputs
+        self._missing: dict[str, None] = {}
+
+    @property
+    def missing(self) -> list[str]:
+        return list(self._missing)
+
+    def database(self) -> dict[str, Any]:
+        """The global cluster, and each region's member and proxy."""
+        steps = {region: database_step(region) for region in self._regions}
+        return {
+            "global_cluster": self._output(GLOBAL_DATABASE, "GlobalClusterName"),
+            "clusters": {r: self._output(step, "ClusterArn") for r, step in steps.items()},
+            "proxies": {r: self._output(step, "ProxyName") for r, step in steps.items()},
+        }
+
+    def tokens(self) -> dict[str, Any]:
+        """Where the operator gets a token in each region, and as whom; never the secret."""
+        return {
+            "tokens": {
+                region: {
+                    "token_url": self._output(users_step(region), "TokenUrl"),
+                    "client_id": self._output(users_step(region), "OperatorClientId"),
+                }
+                for region in self._regions
+            }
+        }
+
+    def _output(self, stack: str, name: str) -> str:
+        if name not in self._outputs.get(stack, {}):
+            self._missing[f"stack {stack} has no output {name}"] = None
+        return self._outputs.get(stack, {}).get(name, "")
 
 
 class _Entry:

@@ -1,4 +1,4 @@
-"""What a step is: one CloudFormation stack or one Chalice deployment, and what it takes from others.
+"""What a step is: a CloudFormation stack or a Chalice deployment, and what it takes from others.
 
 A step names what it needs from other steps by `OutputRef`, so the order of a list of steps is not a
 convention but follows from `needs`. `parameters_of` puts outputs in.

@@ -42,7 +42,7 @@ from lab.settings import (
     Profile,
     Settings,
 )
-from lab.stacks import deploy
+from lab.stacks import deploy, outputs_before_applications
 
 START_SECONDS = 20.0
 """A process that is not ready by then has failed."""
@@ -116,7 +116,10 @@ class Lab:
         applications = [s for s in steps if isinstance(s, Application)]
         self.say(f"packaging {len({a.folder for a in applications})} services for two regions")
         services_dir = Path(settings.topology_file).parent / "services"
-        packages = package_all(topology, applications, services_dir, self.paths.build)
+        outputs = outputs_before_applications(steps, topology)
+        packages = package_all(
+            topology, applications, services_dir, self.paths.build, outputs=outputs
+        )
         self.say(f"resolving {len(steps)} stacks")
         deployment = deploy(steps, topology, packages)
         self.paths.root.mkdir(parents=True, exist_ok=True)

@@ -42,6 +42,7 @@ from typing import Any
 
 from infra.configure import ConfigureError, configured, stage_part
 from infra.stacks import Application
+from infra.steps import Outputs
 from infra.topology import Topology
 from lab.errors import LabError
 from lab.stacks.applications import PackagedApplication
@@ -119,17 +120,20 @@ def package_all(
     services_dir: Path,
     build_dir: Path,
     timeout: float = TIMEOUT_SECONDS,
+    outputs: Outputs | None = None,
 ) -> dict[tuple[str, str], PackagedApplication]:
     """A package for each (code folder, region) that `applications` name.
 
     `services_dir` holds the code folders; `build_dir` is made when it is not there and keeps
     packages for the next time. Services that share a folder share its packages; the first one's
-    environment is what Chalice sees. `timeout`: seconds for one run of Chalice. Raises
+    environment is what Chalice sees. `timeout`: seconds for one run of Chalice. `outputs`: of the
+    steps that applications need (`lab.stacks.outputs_before_applications`); they get into the
+    package, as the user pools of an authorizer do. Raises WiringError when one is missing, and
     PackagingError for all folders that failed, and ends its processes when it is interrupted.
     """
     build_dir = build_dir.absolute()
     build_dir.mkdir(parents=True, exist_ok=True)
-    jobs = _jobs(topology, applications, services_dir)
+    jobs = _jobs(topology, applications, services_dir, outputs or {})
     processes = _Processes(timeout)
     with ThreadPoolExecutor(PARALLEL, thread_name_prefix="packaging") as pool:
         futures = [pool.submit(job.package, build_dir, processes) for job in jobs]
@@ -149,12 +153,12 @@ def package_all(
 
 
 def _jobs(
-    topology: Topology, applications: Sequence[Application], services_dir: Path
+    topology: Topology, applications: Sequence[Application], services_dir: Path, outputs: Outputs
 ) -> list[_Job]:
     steps: dict[str, dict[str, Application]] = {}
     for step in applications:
         steps.setdefault(step.folder, {}).setdefault(step.region, step)
-    return [_Job(topology, services_dir / f, tuple(s.values())) for f, s in steps.items()]
+    return [_Job(topology, services_dir / f, tuple(s.values()), outputs) for f, s in steps.items()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +168,7 @@ class _Job:
     topology: Topology
     source: Path
     steps: tuple[Application, ...]
+    outputs: Outputs
 
     def package(
         self, build_dir: Path, processes: _Processes
@@ -183,7 +188,7 @@ class _Job:
         try:
             config = json.loads(path.read_text())
             for step in self.steps:
-                config = configured(config, step, stage_part(self.topology, step, {}))
+                config = configured(config, step, stage_part(self.topology, step, self.outputs))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise PackagingError(f"{path}: {error}") from None
         return json.dumps(config, indent=2, sort_keys=True)

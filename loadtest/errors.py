@@ -2,6 +2,7 @@
 
 LoadTestError
 ├── InputError            a file or an argument is wrong; carries every fault at once
+├── TokenError            no token endpoint gave an access token
 └── ResolveError          (also an OSError, so that Locust counts it as a failed request)
     ├── ResolverUnavailable   no name server gave a usable answer: the last answer may be kept
     └── NameNotFound          a name server said that there is no such address: nothing is kept
@@ -22,6 +23,10 @@ class InputError(LoadTestError):
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+class TokenError(LoadTestError):
+    """No token endpoint gave an access token, and the last token has run out."""
 
 
 class ResolveError(LoadTestError, OSError):

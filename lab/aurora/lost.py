@@ -27,6 +27,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -181,13 +182,13 @@ class Recovery:
             raise AuroraError(f"{snapshot.identifier}: {dump} is gone")
         folder = Path(tempfile.mkdtemp(prefix="lab-restore-"))
         try:
-            data, socket = folder / "data", folder / "sock"
+            data, path = folder / "data", folder / "sock"
             make_data_directory(self._files, data)
-            with (folder / "log").open("wb") as log, _server(scratch_argv(data, socket), log):
-                _await_socket(socket, folder / "log")
-                _load(dump, socket)
+            with (folder / "log").open("wb") as log, _server(scratch_argv(data, path), log):
+                _await_socket(path, folder / "log")
+                _load(dump, path)
                 with _connected(
-                    unix_socket=str(socket), user="root", database=self._layout.database
+                    unix_socket=str(path), user="root", database=self._layout.database
                 ) as database:
                     yield database
         finally:
@@ -315,23 +316,19 @@ def _server(argv: Sequence[str], log: Any) -> Iterator[None]:
         process.wait(10)
 
 
-def _await_socket(socket: Path, log: Path) -> None:
+def _await_socket(path: Path, log: Path) -> None:
+    """Until the server listens, which is when it is ready."""
     deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            pymysql.connect(unix_socket=str(socket), user="root", connect_timeout=2,
-                            read_timeout=5).close()
-        except pymysql.MySQLError:
+    with socket.socket(socket.AF_UNIX) as probe:
+        while probe.connect_ex(str(path)):
             if time.monotonic() > deadline:
                 tail = log.read_text(errors="replace")[-1000:]
-                raise AuroraError(f"the snapshot's server does not start:\n{tail}") from None
+                raise AuroraError(f"the snapshot's server does not start:\n{tail}")
             time.sleep(0.02)
-        else:
-            return
 
 
-def _load(dump: Path, socket: Path) -> None:
-    argv = [find("mariadb"), "--no-defaults", "--batch", f"--socket={socket}", "--user=root"]
+def _load(dump: Path, path: Path) -> None:
+    argv = [find("mariadb"), "--no-defaults", "--batch", f"--socket={path}", "--user=root"]
     with dump.open("rb") as file:
         done = subprocess.run(
             argv, stdin=file, capture_output=True, timeout=600, check=False, env=dict(os.environ)

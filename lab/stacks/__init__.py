@@ -16,7 +16,7 @@ drift and no updates in place; a changed template is loaded by the next `lab up`
 from lab.stacks.applications import PackagedApplication
 from lab.stacks.catalog import DEFAULT_CONTROL_PANEL
 from lab.stacks.errors import RefusedError, StackError, TemplateError, UnsupportedResourceType
-from lab.stacks.loading import deploy
+from lab.stacks.loading import deploy, outputs_before_applications
 
 __all__ = [
     "DEFAULT_CONTROL_PANEL",
@@ -26,4 +26,5 @@ __all__ = [
     "TemplateError",
     "UnsupportedResourceType",
     "deploy",
+    "outputs_before_applications",
 ]

@@ -41,7 +41,7 @@ class Declared:
         return hashlib.sha256(text.encode()).hexdigest()[:length]
 
     def letters(self, length: int) -> str:
-        """`length` of a-z and 0-9 (up to 24), beginning with a letter as AWS's ids mostly do."""
+        """`length` of a-z and 0-9 (up to 30), beginning with a letter as AWS's ids mostly do."""
         number = int(self.hex(40), 16)
         characters = [_LETTERS[number % 26]]
         while len(characters) < length:
@@ -189,6 +189,116 @@ def _alarm(declared: Declared) -> Identity:
     return name, {"Arn": declared.arn("cloudwatch", f"alarm:{name}")}
 
 
+def _identified(prefix: str) -> Callable[[Declared], Identity]:
+    """An id such as `subnet-` and 17 hexadecimal digits."""
+
+    def identity(declared: Declared) -> Identity:
+        return prefix + declared.hex(17), {}
+
+    return identity
+
+
+def _security_group(declared: Declared) -> Identity:
+    group_id = f"sg-{declared.hex(17)}"
+    return group_id, {"GroupId": group_id, "VpcId": str(declared.properties.get("VpcId", ""))}
+
+
+def _key(declared: Declared) -> Identity:
+    key_id = declared.uuid()
+    return key_id, {"Arn": declared.arn("kms", f"key/{key_id}"), "KeyId": key_id}
+
+
+def _secret(declared: Declared) -> Identity:
+    name = str(declared.properties.get("Name", _named(declared)[0]))
+    arn = declared.arn("secretsmanager", f"secret:{name}-{declared.letters(6)}")
+    return arn, {"Id": arn}
+
+
+def _by_property(name: str) -> Callable[[Declared], Identity]:
+    """A resource whose id its author chooses, in small letters as RDS keeps it."""
+
+    def identity(declared: Declared) -> Identity:
+        return str(declared.properties.get(name) or _named(declared)[0]).lower(), {}
+
+    return identity
+
+
+def _db_cluster(declared: Declared) -> Identity:
+    name = _by_property("DBClusterIdentifier")(declared)[0]
+    host = f"{_account_code(declared)}.{declared.region}.rds.amazonaws.com"
+    return name, {
+        "DBClusterArn": declared.arn("rds", f"cluster:{name}"),
+        "DBClusterResourceId": "cluster-" + declared.letters(26).upper(),
+        "Endpoint.Address": f"{name}.cluster-{host}",
+        "Endpoint.Port": "3306",
+        "ReadEndpoint.Address": f"{name}.cluster-ro-{host}",
+    }
+
+
+def _db_instance(declared: Declared) -> Identity:
+    name = _by_property("DBInstanceIdentifier")(declared)[0]
+    host = f"{name}.{_account_code(declared)}.{declared.region}.rds.amazonaws.com"
+    return name, {
+        "DBInstanceArn": declared.arn("rds", f"db:{name}"),
+        "Endpoint.Address": host,
+        "Endpoint.Port": "3306",
+    }
+
+
+def _db_proxy(declared: Declared) -> Identity:
+    name = _by_property("DBProxyName")(declared)[0]
+    return name, {
+        "DBProxyArn": declared.arn("rds", f"db-proxy:prx-{declared.hex(17)}"),
+        "Endpoint": f"{name}.proxy-{_account_code(declared)}.{declared.region}.rds.amazonaws.com",
+    }
+
+
+def _db_proxy_endpoint(declared: Declared) -> Identity:
+    name = _by_property("DBProxyEndpointName")(declared)[0]
+    code = _account_code(declared)
+    return name, {
+        "DBProxyEndpointArn": declared.arn("rds", f"db-proxy-endpoint:prx-{declared.hex(17)}"),
+        "Endpoint": f"{name}.endpoint.proxy-{code}.{declared.region}.rds.amazonaws.com",
+        "IsDefault": "false",
+    }
+
+
+def _account_code(declared: Declared) -> str:
+    """The part of RDS host names that is the same for all of an account in a region."""
+    return hashlib.sha256(f"rds/{declared.region}".encode()).hexdigest()[:12]
+
+
+def _target_group(declared: Declared) -> Identity:
+    arn = declared.arn("rds", f"target-group:prx-tg-{declared.hex(17)}")
+    return arn, {"TargetGroupArn": arn}
+
+
+def _user_pool(declared: Declared) -> Identity:
+    pool_id = f"{declared.region}_{declared.letters(9)}"
+    host = f"cognito-idp.{declared.region}.amazonaws.com"
+    return pool_id, {
+        "Arn": declared.arn("cognito-idp", f"userpool/{pool_id}"),
+        "ProviderName": f"{host}/{pool_id}",
+        "ProviderURL": f"https://{host}/{pool_id}",
+        "UserPoolId": pool_id,
+    }
+
+
+def _user_pool_client(declared: Declared) -> Identity:
+    """Without ClientSecret: nobody may find it in what is deployed. See `lab.cognito.keys`."""
+    client_id = declared.letters(26)
+    name = str(declared.properties.get("ClientName", client_id))
+    return client_id, {"ClientId": client_id, "Name": name}
+
+
+def _user_pool_domain(declared: Declared) -> Identity:
+    return str(declared.properties.get("Domain", "")), {}
+
+
+def _resource_server(declared: Declared) -> Identity:
+    return str(declared.properties.get("Identifier", "")), {}
+
+
 CLUSTER = "AWS::Route53RecoveryControl::Cluster"
 DEFAULT_CONTROL_PANEL = "DefaultControlPanel"
 """The panel that every cluster has and that takes controls which name none."""
@@ -200,6 +310,16 @@ EMULATED: Mapping[str, Callable[[Declared], Identity]] = {
     "AWS::ApiGateway::RestApi": _rest_api,
     "AWS::ApiGateway::Stage": _stage,
     "AWS::CertificateManager::Certificate": _certificate,
+    "AWS::Cognito::UserPool": _user_pool,
+    "AWS::Cognito::UserPoolClient": _user_pool_client,
+    "AWS::Cognito::UserPoolDomain": _user_pool_domain,
+    "AWS::Cognito::UserPoolResourceServer": _resource_server,
+    "AWS::RDS::DBCluster": _db_cluster,
+    "AWS::RDS::DBInstance": _db_instance,
+    "AWS::RDS::DBProxy": _db_proxy,
+    "AWS::RDS::DBProxyEndpoint": _db_proxy_endpoint,
+    "AWS::RDS::DBProxyTargetGroup": _target_group,
+    "AWS::RDS::GlobalCluster": _by_property("GlobalClusterIdentifier"),
     "AWS::Route53::HealthCheck": _health_check,
     "AWS::Route53::HostedZone": _hosted_zone,
     "AWS::Route53::RecordSet": _record,
@@ -208,6 +328,7 @@ EMULATED: Mapping[str, Callable[[Declared], Identity]] = {
     "AWS::Route53RecoveryControl::ControlPanel": _control_panel,
     "AWS::Route53RecoveryControl::RoutingControl": _routing_control,
     "AWS::Route53RecoveryControl::SafetyRule": _safety_rule,
+    "AWS::SecretsManager::Secret": _secret,
     "AWS::Serverless::Api": _serverless_api,
 }
 """Types whose run-time behaviour a lab module imitates. Functions are in `applications`, because
@@ -220,11 +341,24 @@ INERT: Mapping[str, Callable[[Declared], Identity]] = {
     "AWS::CloudWatch::Alarm": _alarm,
     "AWS::CloudWatch::CompositeAlarm": _alarm,
     "AWS::CloudWatch::Dashboard": _named,
+    "AWS::EC2::RouteTable": _identified("rtb-"),
+    "AWS::EC2::SecurityGroup": _security_group,
+    "AWS::EC2::SecurityGroupEgress": _identified("sgr-"),
+    "AWS::EC2::SecurityGroupIngress": _identified("sgr-"),
+    "AWS::EC2::Subnet": _identified("subnet-"),
+    "AWS::EC2::SubnetRouteTableAssociation": _identified("rtbassoc-"),
+    "AWS::EC2::VPC": _identified("vpc-"),
+    "AWS::EC2::VPCEndpoint": _identified("vpce-"),
     "AWS::IAM::ManagedPolicy": _named,
     "AWS::IAM::Policy": _named,
     "AWS::IAM::Role": _role,
+    "AWS::KMS::Alias": _named,
+    "AWS::KMS::Key": _key,
     "AWS::Lambda::Permission": _named,
     "AWS::Logs::LogGroup": _log_group,
+    "AWS::RDS::DBClusterParameterGroup": _named,
+    "AWS::RDS::DBParameterGroup": _named,
+    "AWS::RDS::DBSubnetGroup": _named,
     "AWS::XRay::Group": _named,
     "AWS::XRay::SamplingRule": _named,
 }
@@ -233,9 +367,10 @@ INERT: Mapping[str, Callable[[Declared], Identity]] = {
 _INTEGER = re.compile(r"-?\d+")
 
 _NUMBERS = frozenset({
-    "FailureThreshold", "HealthThreshold", "MemorySize", "MinimumCompressionSize", "Port",
-    "RequestInterval", "ReservedConcurrentExecutions", "TTL", "ThrottlingBurstLimit",
-    "ThrottlingRateLimit", "Threshold", "Timeout", "WaitPeriodMs", "Weight",
+    "BackupRetentionPeriod", "ConnectionBorrowTimeout", "FailureThreshold", "HealthThreshold",
+    "MemorySize", "MinimumCompressionSize", "Port", "RequestInterval",
+    "ReservedConcurrentExecutions", "TTL", "Threshold", "ThrottlingBurstLimit",
+    "ThrottlingRateLimit", "Timeout", "WaitPeriodMs", "Weight",
 })  # fmt: skip
 _BOOLEANS = frozenset({
     "DisableExecuteApiEndpoint", "Disabled", "EnableSNI", "EvaluateTargetHealth", "Inverted",

@@ -38,6 +38,24 @@ def deploy(steps: Sequence[Step], topology: Topology, applications: Packages) ->
     return resolve(steps, templates, applications)
 
 
+def outputs_before_applications(
+    steps: Sequence[Step], topology: Topology
+) -> Mapping[str, Mapping[str, str]]:
+    """The outputs that exist before any service is packaged: of the stacks that need none.
+
+    Ids are made from names alone, so these are the same as `deploy` gives afterwards. Raises a
+    StackError.
+    """
+    early: list[Step] = []
+    late: set[str] = set()
+    for step in steps:
+        if isinstance(step, Application) or late.intersection(step.needs):
+            late.add(step.name)
+        else:
+            early.append(step)
+    return deploy(early, topology, {}).outputs
+
+
 def resolve(
     steps: Sequence[Step], templates: Mapping[str, Mapping[str, Any]], applications: Packages
 ) -> Deployment:

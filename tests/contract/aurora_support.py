@@ -145,6 +145,7 @@ class World:
     parts: dict[str, GlobalDatabase] = field(default_factory=dict)
     loops: dict[str, Loop] = field(default_factory=dict)
     events: list[dict[str, Any]] = field(default_factory=list)
+    _clients: dict[tuple[str, str, str], Any] = field(default_factory=dict)
     _starting: dict[str, Future[None]] = field(default_factory=dict)
 
     @property
@@ -223,6 +224,12 @@ class World:
         return {row[0] for row in self.direct(region, "SELECT id FROM todo.todo")}
 
     def boto(self, service: str, region: str, signed_for: str = "") -> Any:
+        key = (service, region, signed_for)
+        if key not in self._clients:
+            self._clients[key] = self._client(*key)
+        return self._clients[key]
+
+    def _client(self, service: str, region: str, signed_for: str) -> Any:
         return boto3.client(
             service, region_name=signed_for or region,
             endpoint_url=f"http://{self.address(region)}:{API_PORT}",
@@ -317,6 +324,8 @@ def running(world: World, *, table: bool = True) -> Iterator[World]:
             until(lambda: world.direct(WEST, "SHOW TABLES FROM todo"))
         yield world
     finally:
+        for client in world._clients.values():
+            client.close()
         for region in list(world.parts):
             world.stop(region)
         world.processes.stop(world.processes.alive())

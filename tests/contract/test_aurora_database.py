@@ -20,6 +20,7 @@ from aurora_support import (
     secret_arn,
     until,
 )
+
 from lab.aurora.sql import Server
 
 NO_WRITER = "The target group doesn't have any associated read/write instances"

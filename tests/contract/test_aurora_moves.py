@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -70,7 +71,7 @@ class Writer:
     @property
     def longest_gap(self) -> float:
         times = sorted(self.acknowledged.values())
-        return max(b - a for a, b in zip(times, times[1:], strict=False))
+        return max(b - a for a, b in itertools.pairwise(times))
 
     def _run(self) -> None:
         regions, connection, number = [EAST, WEST], None, 0
@@ -100,7 +101,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         yield world
 
 
-def test_switchover_under_a_writer_loses_nothing(world: World, record_property: Any) -> None:
+def test_switchover_under_a_writer_loses_nothing(world: World) -> None:
     with Writer(world) as writer:
         until(lambda: len(writer.acknowledged) > 50)
         for source, target in ((EAST, WEST), (WEST, EAST)):
@@ -111,7 +112,7 @@ def test_switchover_under_a_writer_loses_nothing(world: World, record_property: 
     assert set(writer.acknowledged) <= rows
     world.caught_up(EAST, WEST)
     assert world.ids(WEST) == rows
-    record_property("write_gap_seconds", round(writer.longest_gap, 3))
+    print(f"longest write gap of two moves: {writer.longest_gap:.3f} s")
     assert writer.longest_gap < 0.5
     assert {args[0] for args in writer.failures} <= {1290, 1105}
     assert world.rds_events() == ["0181", "0182", "0183", "0184", "0185"] * 2

@@ -25,7 +25,7 @@ from lab.stacks import deploy
 
 REGIONS = ("us-east-1", "us-west-2")
 EAST, WEST = REGIONS
-TOPOLOGY = Topology("example.test", REGIONS, {"todo": Service("todo", "aurora")})
+TOPOLOGY = Topology("example.test", REGIONS, {"todo": Service("todo", database="aurora")})
 
 
 @dataclass(frozen=True)

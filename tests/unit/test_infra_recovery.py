@@ -34,6 +34,15 @@ OUTPUTS = {
     "routing-service1": {name: f"arn:service1:{name}" for name in NAMES},
     "routing-todo": {name: f"arn:todo:{name}" for name in (*NAMES, *DATABASE_NAMES)},
     "routing-api": {name: f"arn:api:{name}" for name in NAMES},
+    "global-database": {"GlobalClusterName": "db"},
+    **{
+        f"{kind}-{region}": {name: f"{region}:{name}" for name in names}
+        for region in ("us-east-1", "us-west-2")
+        for kind, names in (
+            ("database", ("ClusterArn", "ProxyName")),
+            ("users", ("TokenUrl", "OperatorClientId")),
+        )
+    },
 }
 ENDPOINTS = [{"region": f"r-{i}", "url": f"https://{i}.test/v1"} for i in range(5)]
 
@@ -42,7 +51,9 @@ def test_the_document() -> None:
     document = recovery_document(TOPOLOGY, OUTPUTS, ENDPOINTS)
 
     assert json.loads(json.dumps(document)) == document
-    assert list(document) == ["version", "domain", "regions", "cluster_endpoints", "services"]
+    assert list(document) == [
+        "version", "domain", "regions", "cluster_endpoints", "services", "tokens",
+    ]  # fmt: skip
     assert document["version"] == 1
     assert document["domain"] == "example.test"
     assert document["regions"] == ["us-east-1", "us-west-2"]
@@ -73,8 +84,32 @@ def test_a_service_with_a_database_has_its_controls_and_rules() -> None:
         "us-east-1": "arn:todo:DatabasePrimaryControlArn",
         "us-west-2": "arn:todo:DatabaseSecondaryControlArn",
     }
+    assert todo["database"]["global_cluster"] == "db"
+    assert todo["database"]["clusters"]["us-west-2"] == "us-west-2:ClusterArn"
+    assert todo["database"]["proxies"]["us-east-1"] == "us-east-1:ProxyName"
     assert todo["safety_rules"]["todo-interlock-us-west-2"] == "arn:todo:SecondaryInterlockArn"
     assert len(todo["safety_rules"]) == 6
+
+
+def test_the_operators_client_of_each_region() -> None:
+    tokens = recovery_document(TOPOLOGY, OUTPUTS, ENDPOINTS)["tokens"]
+
+    assert tokens["us-west-2"] == {
+        "token_url": "us-west-2:TokenUrl",
+        "client_id": "us-west-2:OperatorClientId",
+    }
+    other = {"us-east-1": {"token_url": "https://127.0.1.10:8444/oauth2/token", "client_id": "c"}}
+    extra = {"tokens": other}
+    assert recovery_document(TOPOLOGY, OUTPUTS, ENDPOINTS, extra=extra)["tokens"] == other
+
+
+def test_without_a_database_there_is_nothing_of_one() -> None:
+    topology = Topology(TOPOLOGY.domain, TOPOLOGY.regions, {"service1": Service("service1")})
+
+    document = recovery_document(topology, OUTPUTS, ENDPOINTS)
+
+    assert "tokens" not in document
+    assert "database" not in json.dumps(document)
 
 
 @pytest.mark.parametrize(("port", "suffix"), [(None, ""), (443, ""), (8443, ":8443")])

@@ -91,7 +91,7 @@ def test_every_parameter_is_declared_and_every_needed_one_is_given(count: int) -
             declared = DECLARED[step.template]["Parameters"]
             needed = {name for name, body in declared.items() if "Default" not in body}
             assert needed <= step.parameters.keys() <= declared.keys(), step.name
-    assert len(steps) == 4 + 7 * count + 7
+    assert len(steps) == 4 + 10 + 7 * count + 7  # 10 behind the database
 
 
 def test_what_is_independent_may_run_at_the_same_time() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -124,3 +125,15 @@ def test_what_would_hurt_to_lose_is_kept() -> None:
     zone = template("zone.yaml", ONE)["Resources"]["HostedZone"]
 
     assert zone["DeletionPolicy"] == zone["UpdateReplacePolicy"] == "Retain"
+
+
+def test_things_of_one_panel_are_created_one_after_the_other() -> None:
+    """ARC refuses concurrent creation in one panel, so each thing needs the one before it."""
+    resources = template("routing.yaml", ONE)["Resources"]
+    types = ("RoutingControl", "SafetyRule")
+    chain = [name for name, body in resources.items() if body["Type"].endswith(types)]
+
+    for before, after in pairwise(chain):
+        body = json.dumps({k: resources[after].get(k) for k in ("DependsOn", "Properties")})
+        assert f'"{before}"' in body, after
+    assert len(chain) == 10
