@@ -116,18 +116,17 @@ class Lag:
     ms: float | None
     """Aurora's own figure; where it has none, the age of a heartbeat made for the question."""
     heartbeat: Heartbeat | None = None
-    fresh: bool = True
-    """False: `heartbeat` is an old one, so nothing is known but an upper bound."""
+    more_than_ms: float | None = None
+    """A heartbeat was made so long ago and has not arrived."""
 
     def describe(self) -> str:
         if self.ms is not None:
             return f"{self.ms:.0f} ms"
-        if self.heartbeat is not None:
-            beat = self.heartbeat
-            return (
-                f"not known; the last heartbeat that arrived was made in {beat.region} at {beat.at}"
-            )
-        return "not known"
+        known = f"more than {self.more_than_ms:.0f} ms" if self.more_than_ms else "not known"
+        if self.heartbeat is None:
+            return known
+        beat = self.heartbeat
+        return f"{known}; the last heartbeat that arrived was made in {beat.region} at {beat.at}"
 
 
 @dataclass(frozen=True, slots=True)

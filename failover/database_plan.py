@@ -260,8 +260,7 @@ def _unplanned(
         hopeless.append(f"{target} is no member of the global cluster")
     elif member.synchronization not in (CONNECTED, ""):
         hopeless.append(f"the replica in {target} is {member.synchronization}: it has no data")
-    warnings = [text for good, text in found if not good and text not in hopeless]
-    warnings = [w for w in warnings if not any(w.startswith(h) for h in hopeless)]
+    warnings = [text for good, text in found if not good]
     if not warnings:
         warnings.append(
             f"the region of the writer seems well: without --allow-data-loss {target} could become "

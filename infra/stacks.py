@@ -9,8 +9,8 @@ Where things lie: what is regional (certificate, custom domains, applications, t
 one step per region; what is not (zone, cluster, switches) lies in `global_region`, never in the
 primary if that can be helped, so that losing the primary does not take the stacks with it.
 
-Downside: a step per service, region and concern makes many small stacks (seven and two per
-service); 50 services are some 360, within the default quota of 2,000 stacks per region.
+Downside: a step per service, region and concern makes many small stacks: seven steps per service,
+some 360 for 50 services, within the default quota of 2,000 stacks per region.
 """
 
 from __future__ import annotations

@@ -47,7 +47,9 @@ class RegionPart:
             extra_environment=function_environment(paths, self._address),
             vpc=vpc_names(deployment, settings, region),
         )
-        self._resolver = Resolver(name_server)
+        self._resolver = Resolver(
+            name_server, cache_cap=settings.profile.integration_dns_cache
+        )
         self._pools: UserPools | None = None
         authorizer: CognitoAuthorizer | None = None
         if deployment.of_type("AWS::Cognito::UserPool"):

@@ -13,9 +13,9 @@ parser and Locust's session stay as they are, so tasks are written as for any Fa
 A request is repeated once, on a new connection, only if the server closed a *kept* connection
 before the first byte of the answer and the method is idempotent (RFC 9110, section 9.2.2): that is
 the ordinary race between keep-alive and closing. It is counted as `repeated`. On a new connection
-nothing is repeated: geventhttpclient's own client repeats there too and so hides failures. A request
-with a precondition (`If-Match`) is never repeated here: if the first one was applied, the second
-one is refused, and only the caller knows what that means.
+nothing is repeated: geventhttpclient's own client repeats there too and so hides failures. A
+request with a precondition (`If-Match`) is never repeated here: if the first one was applied, the
+second one is refused, and only the caller knows what that means.
 
 Downsides: no HTTP proxy, no streaming of request bodies, no HTTP/2. A request that is under way
 when the answer changes stays on its connection. Time-outs bound each wait for the network, not the

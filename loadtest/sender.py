@@ -69,15 +69,13 @@ class Sender:
             content = bytes(response.read())
         except (OSError, HTTPParseError) as error:
             return Answer(0, reason=failure_reason(error))
-        known = {name.lower(): value for name, value in response.items()}
+        known = {name.lower(): value for name, value in response.headers.items()}
         return Answer(response.status_code, known, content)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the programs that send without Locust."""
-    parser.add_argument(
-        "--api-url", default=os.environ.get("API_URL", ""), help="default: API_URL"
-    )
+    parser.add_argument("--api-url", default=os.environ.get("API_URL", ""), help="default: API_URL")
     parser.add_argument("--service", default="todo", help="its path on the API (%(default)s)")
     parser.add_argument(
         "--tokens-file", default=os.environ.get("TOKENS_FILE", ""), help="default: TOKENS_FILE"

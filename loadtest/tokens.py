@@ -8,7 +8,7 @@ withdrawn early is noticed only by its 401.
 
 The file of clients (`TOKENS_FILE`):
 
-    {"us-east-1": {"token_url": "https://…", "client_id": "…", "client_secret": "…"}, "us-west-2": …}
+    {"us-east-1": {"token_url": "https://…", "client_id": "…", "client_secret": "…"}, …}
 
 or, for several tenants, `{"tenants": {"a": {…as above…}, "b": {…}}}`.
 """
@@ -36,6 +36,7 @@ RENEW_AT = 0.75
 RETRY_INTERVAL = 1.0
 """Seconds between attempts to renew while no endpoint answers."""
 LIMITS = Limits(connect=1.0, read=3.0, connection_age=0.0)
+MEMBERS = ("token_url", "client_id", "client_secret")
 FORM = b"grant_type=client_credentials"
 
 
@@ -170,13 +171,10 @@ def _clients(
     clients = []
     for region in order:
         entry = document[region]
-        values = {
-            name: entry.get(name) if isinstance(entry, Mapping) else None
-            for name in ("token_url", "client_id", "client_secret")
-        }
-        missing = [name for name, value in values.items() if not isinstance(value, str)]
+        values = entry if isinstance(entry, Mapping) else {}
+        missing = [name for name in MEMBERS if not isinstance(values.get(name), str)]
         if missing:
             problems.append(f"{tenant}, {region}: {', '.join(missing)} missing")
         else:
-            clients.append(Client(region, **values))
+            clients.append(Client(region, *(values[name] for name in MEMBERS)))
     return tuple(clients)

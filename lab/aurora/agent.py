@@ -35,6 +35,8 @@ BUSY_LOOK_SECONDS = 0.01
 _REPLICATION_LOOK_SECONDS = 0.5
 _RETRY_SECONDS = 1.0
 _CONNECT_SECONDS = 60.0
+_COPY_SECONDS = 10.0
+"""For one statement while a volume is replaced: a big table takes a while to drop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +191,8 @@ class Agent:
     async def _resync(self, resync: Resync) -> None:
         around = self._around
         self.view = replace(self.view, rebuilding=True)
-        source = around.server(around.layout.other(around.region))
-        target = around.server(around.region)
+        source = around.server(around.layout.other(around.region), timeout=_COPY_SECONDS)
+        target = around.server(around.region, timeout=_COPY_SECONDS, logged=False)
         try:
             await around.call(target.demote)
             self._drop_connections()
@@ -234,6 +236,8 @@ class Agent:
             replication = await self._around.call(self._server.replication)
             if replication.running and replication.seconds_behind is not None:
                 return
+            if replication.diverged:
+                raise SqlFailed(f"the new replica in {self._around.region}: {replication.error}")
             await asyncio.sleep(0.05)
         raise SqlFailed(f"the new replica in {self._around.region} does not connect")
 

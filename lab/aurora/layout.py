@@ -24,6 +24,8 @@ API_PORT = 8445
 
 DEFAULT_BORROW_TIMEOUT = 120.0
 """Seconds (RDS API, ConnectionPoolConfiguration)."""
+PARAMETERS = ("innodb_lock_wait_timeout", "max_connections", "wait_timeout", "interactive_timeout")
+"""Parameters of the template's parameter groups that reach the servers."""
 DEFAULT_PASSWORD_LENGTH = 32
 """CloudFormation, GenerateSecretString: PasswordLength."""
 
@@ -87,6 +89,8 @@ class Layout:
     """The region whose cluster was the first writer."""
     clusters: Mapping[str, Cluster]
     secrets: tuple[Secret, ...]
+    parameters: Mapping[str, int]
+    """Of the instances' parameter groups, those that MariaDB has in the same sense."""
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -138,6 +142,7 @@ def read_layout(deployment: Deployment, settings: Settings) -> Layout:
         seed=seed.region,
         clusters=clusters,
         secrets=secrets,
+        parameters=_parameters(deployment),
     )
 
 
@@ -206,6 +211,12 @@ def _borrow_timeout(deployment: Deployment, region: str) -> float:
         if "ConnectionBorrowTimeout" in pool:
             return float(pool["ConnectionBorrowTimeout"])
     return DEFAULT_BORROW_TIMEOUT
+
+
+def _parameters(deployment: Deployment) -> dict[str, int]:
+    groups = deployment.of_type("AWS::RDS::DBParameterGroup", "AWS::RDS::DBClusterParameterGroup")
+    given = {name: value for g in groups for name, value in g.properties["Parameters"].items()}
+    return {name: int(given[name]) for name in PARAMETERS if name in given}
 
 
 def _secrets(

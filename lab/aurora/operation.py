@@ -64,8 +64,10 @@ class Surroundings:
     call: Call
     clock: Callable[[], float]
 
-    def server(self, region: str, timeout: float = 2.0) -> Server:
-        return Server(self.layout.clusters[region].address, SERVER_PORT, self.admin, timeout)
+    def server(self, region: str, timeout: float = 2.0, logged: bool = True) -> Server:
+        """`logged`: what is written there goes into the binary log, and to the other region."""
+        address = self.layout.clusters[region].address
+        return Server(address, SERVER_PORT, self.admin, timeout, logged)
 
     def link(self, region: str) -> tuple[str, int]:
         return self.layout.clusters[region].address, LINK_PORT

@@ -57,11 +57,10 @@ def take_snapshot(server: Server, folder: Path, snapshot: Snapshot) -> None:
 def reseed(target: Server, source: Server) -> None:
     """Replace all that `target` holds by what `source` holds now. Raises AuroraError.
 
-    Afterwards the target's GTID position is that of the copy and its own binary log is empty.
+    `target` must be a connection without a binary log (`logged=False`). Afterwards the target's GTID position is that of the copy and its own binary log is empty.
     """
     target.query("SET GLOBAL read_only = ON")
     target.stop_following()
-    target.query("SET SESSION sql_log_bin = 0")
     for name in target.databases():
         target.query(f"DROP DATABASE {identifier(name)}")
     target.query("RESET MASTER")
@@ -71,7 +70,7 @@ def reseed(target: Server, source: Server) -> None:
     load = [
         find("mariadb"), "--no-defaults", "--batch", f"--host={target.address}",
         f"--port={target.port}", f"--user={target.login.username}", "--protocol=tcp",
-        "--skip-ssl", "--init-command=SET sql_log_bin = 0",
+        "--skip-ssl", "--skip-reconnect", "--init-command=SET sql_log_bin = 0",
     ]
     with subprocess.Popen(
         dump, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_environment(source)

@@ -208,6 +208,7 @@ def init_sql(layout: Layout, accounts: Accounts) -> str:
     and a change that comes later (a rotated password) is left alone."""
     lines = [
         "SET sql_log_bin = 0;",
+        *(f"SET GLOBAL {name} = {value};" for name, value in layout.parameters.items()),
         f"CREATE DATABASE IF NOT EXISTS {identifier(layout.database)};",
     ]
     lines += _user(accounts.admin, "ALL PRIVILEGES ON *.*", option=" WITH GRANT OPTION")

@@ -60,11 +60,14 @@ class Replication:
 class Server:
     """Administration of one server. Every method raises SqlFailed."""
 
-    def __init__(self, address: str, port: int, login: Login, timeout: float = TIMEOUT) -> None:
+    def __init__(
+        self, address: str, port: int, login: Login, timeout: float = TIMEOUT, logged: bool = True
+    ) -> None:
         self.address = address
         self.port = port
         self.login = login
         self._timeout = timeout
+        self._logged = logged
         self._connection: Any = None
         self._lock = threading.Lock()
         self._closed = False
@@ -109,6 +112,7 @@ class Server:
             read_timeout=self._timeout,
             write_timeout=self._timeout,
             ssl_disabled=True,  # loopback, and a handshake costs more than most statements
+            init_command=None if self._logged else "SET SESSION sql_log_bin = 0",
             cursorclass=DictCursor,
         )
 

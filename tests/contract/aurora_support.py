@@ -99,6 +99,8 @@ def _regional(region: str, borrow_timeout: float, instances: int) -> list[Resour
         Resource(stack, region, "ReaderEndpoint", "AWS::RDS::DBProxyEndpoint", "reader",
                  {"TargetRole": "READ_ONLY"},
                  {"Endpoint": f"reader.endpoint.proxy-{suffix}"}),
+        Resource(stack, region, "Parameters", "AWS::RDS::DBParameterGroup", "parameters",
+                 {"Parameters": {"innodb_lock_wait_timeout": "3", "another": "x"}}, {}),
         Resource(stack, region, "Targets", "AWS::RDS::DBProxyTargetGroup", "targets",
                  {"ConnectionPoolConfigurationInfo": {"ConnectionBorrowTimeout": borrow_timeout}},
                  {}),

@@ -13,7 +13,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,23 @@ class Region:
         return sum(self.requests.values())
 
 
+@dataclass(frozen=True)
+class Request:
+    """As a server got it; `headers` by name in lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+Reply = tuple[int, Mapping[str, str], bytes]
+"""(status, headers, body)"""
+
+
 class _Http(asyncio.Protocol):
-    def __init__(self, region: Region) -> None:
+    def __init__(self, world: World, region: Region) -> None:
+        self._world = world
         self._region = region
         self._buffer = b""
 
@@ -67,27 +82,35 @@ class _Http(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._buffer += data
         while b"\r\n\r\n" in self._buffer:
-            head, self._buffer = self._buffer.split(b"\r\n\r\n", 1)
-            # Bodies are not read: no test sends one that contains a blank line.
-            if b"content-length: 2" in head.lower():
-                self._buffer = self._buffer[2:]
-            self._answer(head.split(b" ")[1].decode())
+            head, rest = self._buffer.split(b"\r\n\r\n", 1)
+            first, *lines = head.decode("latin-1").split("\r\n")
+            pairs = (line.split(":", 1) for line in lines)
+            headers = {name.lower(): value.strip() for name, value in pairs}
+            size = int(headers.get("content-length", 0))
+            if len(rest) < size:
+                return
+            self._buffer = rest[size:]
+            method, path, _ = first.split(" ")
+            self._answer(Request(method, path, headers, rest[:size]))
 
-    def _answer(self, path: str) -> None:
+    def _answer(self, request: Request) -> None:
         region, mode = self._region, self._region.mode
-        region.requests[path] += 1
+        region.requests[request.path] += 1
         if mode == "silent":
             return
         if mode == "cut":
             self._transport.abort()
             return
-        status = int(mode.split(":")[1]) if mode.startswith("status:") else 200
-        service = path.strip("/").split("/")[0]
-        body = json.dumps({"service": service, "region": region.name}).encode()
-        head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n"
-        if mode != "no-region":
-            head += f"X-Region: {region.name}\r\n"
-        self._transport.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        reply = self._world.respond(region, request)
+        if reply is None:
+            self._transport.abort()
+            return
+        status, headers, body = reply
+        head = f"HTTP/1.1 {status} X\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        if status != 204:
+            head += f"Content-Length: {len(body)}\r\n"
+        self._transport.write(f"{head}\r\n".encode() + body)
         if mode == "close":
             self._transport.close()
 
@@ -174,6 +197,15 @@ class World:
         self.call(self._servers[region.name].close)
         self.call(lambda: [transport.abort() for transport in list(region.transports)])
 
+    def respond(self, region: Region, request: Request) -> Reply | None:
+        """What that region answers; None: the connection is cut."""
+        status = int(region.mode.split(":")[1]) if region.mode.startswith("status:") else 200
+        service = request.path.strip("/").split("/")[0]
+        headers = {"Content-Type": "application/json"}
+        if region.mode != "no-region":
+            headers["X-Region"] = region.name
+        return status, headers, json.dumps({"service": service, "region": region.name}).encode()
+
     def dns_answer(self, data: bytes, over: str) -> bytes | None:
         if self.dns_mode == "silent":
             return None
@@ -199,7 +231,7 @@ class World:
         self.port = 0
         for region in self.regions.values():
             server = await self._loop.create_server(
-                lambda region=region: _Http(region),
+                lambda region=region: _Http(self, region),
                 region.address,
                 self.port,
                 ssl=self._tls(region),
@@ -224,7 +256,7 @@ class World:
 
     def _tls(self, region: Region) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._authority.issue_cert(HOST).configure_cert(context)
+        self._authority.issue_cert(HOST, region.address).configure_cert(context)
 
         def remember(_: object, name: str | None, __: object) -> None:
             region.server_names.add(name)

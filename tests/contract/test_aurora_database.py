@@ -125,9 +125,10 @@ def test_durable_and_strict_as_promised(world: World) -> None:
         (row,) = world.direct(
             region,
             "SELECT @@sync_binlog, @@innodb_flush_log_at_trx_commit, @@gtid_strict_mode,"
-            " @@log_slave_updates, @@binlog_format, @@slave_parallel_threads, @@time_zone",
+            " @@log_slave_updates, @@binlog_format, @@slave_parallel_threads, @@time_zone,"
+            " @@innodb_lock_wait_timeout",
         )
-        assert row == (1, 1, 1, 1, "ROW", 4, "+00:00")
+        assert row == (1, 1, 1, 1, "ROW", 4, "+00:00", 3)  # the last: of the parameter group
 
 
 def test_memory_of_each_server_is_small(world: World) -> None:

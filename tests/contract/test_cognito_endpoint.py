@@ -12,8 +12,8 @@ import aiohttp
 import jwt
 import pytest
 import trustme
-from infra.data_stacks import users_step
 
+from infra.data_stacks import users_step
 from infra.stacks import stack_list
 from infra.topology import Service, Topology
 from lab.apigateway.authorizer import COGNITO
