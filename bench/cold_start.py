@@ -33,6 +33,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.table import Result, ratio_at_most, report
 from lab.lambda_runtime.runtime_dir import make_runtime_dir
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -309,27 +310,13 @@ def main() -> int:
                     for times in (subject.to_next, subject.to_answer, subject.warm):
                         times.clear()
         direct = {s.name: in_process(s.folder, 5000) for s in all_subjects if s.name in _DIRECT}
-    _report(all_subjects, direct)
-    return 0 if not bytecode or _within_limits(all_subjects) else 1
+    return _conclude(all_subjects, direct, bytecode)
 
 
 _DIRECT = ("plain-chalice", "service1")
 
 
-def _ratios(all_subjects: list[Subject]) -> tuple[float, float]:
-    """Cold start of service1 over the bare handler's, and warm time over plain Chalice's."""
-    by_name = {s.name: s for s in all_subjects}
-    bare, plain, service1 = (by_name[n] for n in ("bare", "plain-chalice", "service1"))
-    cold = statistics.median(service1.to_answer) / statistics.median(bare.to_answer)
-    return cold, statistics.median(service1.warm) / statistics.median(plain.warm)
-
-
-def _within_limits(all_subjects: list[Subject]) -> bool:
-    cold, warm = _ratios(all_subjects)
-    return cold <= COLD_LIMIT and warm <= WARM_LIMIT
-
-
-def _report(all_subjects: list[Subject], direct: dict[str, float]) -> None:
+def _conclude(all_subjects: list[Subject], direct: dict[str, float], bytecode: bool) -> int:
     middle: Callable[[list[float]], float] = statistics.median
     bare = middle(all_subjects[0].to_answer)
     print("subject          spawn->/next  spawn->answer  x bare   warm us  warm sampled us")
@@ -339,11 +326,18 @@ def _report(all_subjects: list[Subject], direct: dict[str, float]) -> None:
             f" {middle(s.to_answer) / bare:7.2f} {middle(s.warm) * 1e6:9.0f}"
             f" {middle(s.warm_sampled) * 1e6:16.0f}"
         )
-    cold, warm = _ratios(all_subjects)
-    ours, theirs = (direct[n] * 1e6 for n in ("service1", "plain-chalice"))
-    print(f"cold start, service1 / bare handler: {cold:.2f} (at most {COLD_LIMIT})")
-    print(f"warm by runtime client, service1 / plain Chalice: {warm:.2f} (at most {WARM_LIMIT})")
-    print(f"warm in process, for information: {ours:.1f} / {theirs:.1f} us = {ours / theirs:.2f}")
+    by_name = {s.name: s for s in all_subjects}
+    cold = {n: middle(s.to_answer) * 1000 for n, s in by_name.items()}
+    warm = {n: middle(s.warm) * 1e6 for n, s in by_name.items()}
+    name, plain = "service1", "plain-chalice"
+    limits = (ratio_at_most(COLD_LIMIT), ratio_at_most(WARM_LIMIT)) if bytecode else (None, None)
+    return report(
+        [
+            Result("cold start of service1", cold[name], "ms", "bare", cold["bare"], limits[0]),
+            Result("warm service1", warm[name], "us", plain, warm[plain], limits[1]),
+            Result("warm, in process", direct[name] * 1e6, "us", plain, direct[plain] * 1e6),
+        ]
+    )
 
 
 if __name__ == "__main__":

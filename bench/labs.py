@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STATELESS = ("health", "service1", "service2")
 """The three services of every goal that speaks of a whole lab."""
 UP_SECONDS = 90.0
+STOP_SECONDS = 15.0
 
 
 def clean_environment() -> dict[str, str]:
@@ -87,15 +88,23 @@ def running_lab(folder: Path, topology: Path, build: Path | None = None) -> Iter
 def _lab(
     environment: dict[str, str], directory: Path, command: str, *options: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "lab.cli", command, "--lab-dir", str(directory), *options],
+    argv = [sys.executable, "-m", "lab.cli", command, "--lab-dir", str(directory), *options]
+    process = subprocess.Popen(
+        argv,
         cwd=ROOT,
         env=environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=UP_SECONDS,
-        check=False,
+        start_new_session=True,  # a Ctrl-C comes to the benchmark only, which then says so here
     )
+    try:
+        output, errors = process.communicate(timeout=UP_SECONDS)
+    except BaseException:
+        process.terminate()  # `lab` then stops what it had started
+        process.wait(STOP_SECONDS)
+        raise
+    return subprocess.CompletedProcess(argv, process.returncode, output, errors)
 
 
 def write_topology(folder: Path, services: Iterable[str] = STATELESS, extra: int = 0) -> Path:

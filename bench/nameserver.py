@@ -4,7 +4,7 @@ A pipelined client in a process of its own keeps 32 queries on their way over lo
 of 3 and of 100 services alternate, each round under traffic only for a fraction of a second, and
 the best round counts, since whatever else the machine does only ever slows a round down.
 
-    python bench/dns.py [--seconds 0.4] [--rounds 3]
+    python -m bench.nameserver [--seconds 0.4] [--rounds 3]
 
 Downside: the client is Python too; on one core both share it, and the figure is that of the pair.
 Answers per second of the server's own CPU time are therefore printed as well.
@@ -24,6 +24,7 @@ from typing import Any
 import dnslib
 import uvloop
 
+from bench.table import Result, at_least, ratio_at_least, report
 from lab.model import Deployment, Resource
 from lab.route53 import Route53
 from lab.settings import PROFILES
@@ -87,11 +88,13 @@ def with_cookie(query: bytes, number: int) -> bytes:
     return query[:11] + b"\1" + query[12:] + struct.pack("!BHHIH", 0, 41, 1232, 0, 12) + option
 
 
-def client(port: int, seconds: float, names: list[str], cookies: bool) -> None:
-    """Keeps a window of queries on their way; writes the number of answers per second."""
+def answers_per_second(
+    server: tuple[str, int], seconds: float, names: list[str], cookies: bool = False
+) -> float:
+    """Keeps a window of queries on their way to `server` for so long."""
     queries = [bytes(dnslib.DNSRecord.question(name).pack()) for name in names]
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.connect((HOST, port))
+        sock.connect(server)
         sock.settimeout(2)
         for query in queries[:WINDOW]:
             sock.send(query)
@@ -106,7 +109,7 @@ def client(port: int, seconds: float, names: list[str], cookies: bool) -> None:
                 sock.send(with_cookie(query, answers) if cookies else query)
                 answers += 1
                 assert reply[7] >= 1, "an answer without a record"
-    sys.stdout.write(f"{answers / (now - start)}\n")
+    return answers / (now - start)
 
 
 async def serve_round(services: int, seconds: float, *asked: str) -> tuple[float, float]:
@@ -118,7 +121,7 @@ async def serve_round(services: int, seconds: float, *asked: str) -> tuple[float
         before, cpu = route53.status()["answers_given"], time.process_time()
         child = await asyncio.create_subprocess_exec(
             sys.executable,
-            __file__,
+            *("-m", "bench.nameserver"),
             *("--client", str(route53.address[1])),
             *("--seconds", str(seconds), *asked),
             stdout=asyncio.subprocess.PIPE,
@@ -159,20 +162,25 @@ async def measure(seconds: float, rounds: int) -> int:
         for name, (services, asked) in plan.items():
             result = await serve_round(services, seconds, *asked)
             best[name] = max(best.get(name, (0.0, 0.0)), result)
-    say = sys.stdout.write
-    say(f"{'':24}answers/s   per CPU second   against bare dnslib\n")
-    say(f"{'bare dnslib parse+pack':24}{bare:9,.0f}{bare:17,.0f}{1:22.2f}\n")
-    for name, (rate, per_cpu) in best.items():
-        say(f"{name:24}{rate:9,.0f}{per_cpu:17,.0f}{rate / bare:22.2f}\n")
     few, many = best["3 services"][0], best["100 services"][0]
-    say(f"100 services against 3: {many / few:.2f} (goal: at least {GOAL_SERVICES})\n")
-    passed = min(rate for rate, _ in best.values()) >= GOAL and many / few >= GOAL_SERVICES
-    say(f"goal of {GOAL:,} answers/s: {'reached' if passed else 'MISSED'}\n")
-    return 0 if passed else 1
+    peer = "bare dnslib, parse and pack"
+    return report(
+        [
+            *(
+                Result(f"answers, {name}", rate, "/s", peer, bare, at_least(GOAL))
+                for name, (rate, _) in best.items()
+            ),
+            *(
+                Result(f"the same by CPU time, {name}", per_cpu, "/s", peer, bare)
+                for name, (_, per_cpu) in best.items()
+            ),
+            Result("100 services", many, "/s", "3 services", few, ratio_at_least(GOAL_SERVICES)),
+        ]
+    )
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=0.4, help="length of one round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--client", type=int, metavar="PORT", help=argparse.SUPPRESS)
@@ -180,7 +188,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.client is not None:
-        client(options.client, options.seconds, options.names, options.cookies)
+        server = (HOST, options.client)
+        print(answers_per_second(server, options.seconds, options.names, options.cookies))
         return 0
     return uvloop.run(measure(options.seconds, options.rounds))
 

@@ -1,4 +1,4 @@
-"""A benchmark's results: what was measured, beside what, against which target. Pure but for `report`.
+"""A benchmark's results: what was measured, beside what, and against which target.
 
 A figure without a target is there for information. A target binds the value itself or its ratio to
 the peer's, because on a shared machine only ratios travel from one machine to another.

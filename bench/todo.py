@@ -39,12 +39,15 @@ from typing import Any
 import trustme
 
 from bench.cold_start import NEXT, ROOT, RuntimeApi, package
+from bench.table import Result, at_most, ratio_at_most, report
 from lab.lambda_runtime.runtime_dir import make_runtime_dir
 
 sys.path.append(str(ROOT / "services/todo/testing"))
 from todo_mariadb import APPLICATION, TodoServer, todo_server
 from todo_testing import ENVIRONMENT, Client, event, load
 
+SIZE_LIMIT = 2.0
+"""MB of the deployment package."""
 COLD_LIMIT = 0.6
 WARM_LIMIT = 2.0
 LIST_LIMIT = 1.5
@@ -159,8 +162,8 @@ def cold_start(folder: Path, runtime_dir: Path, environment: dict[str, str]) -> 
             api.close()
 
 
-def cold(server: TodoServer, scratch: Path, rounds: int) -> float:
-    """The ratio of the medians of both packages."""
+def cold(server: TodoServer, scratch: Path, rounds: int) -> list[Result]:
+    """The medians of both packages, and the size of ours."""
     runtime_dir = make_runtime_dir(scratch / "runtime")
     ours = package("todo", scratch)
     naive = scratch / "naive"
@@ -184,9 +187,11 @@ def cold(server: TodoServer, scratch: Path, rounds: int) -> float:
                     seconds.append(took)
     mine, theirs = (statistics.median(times[folder]) for folder in (ours, naive))
     size = (scratch / "todo-source" / "out" / "deployment.zip").stat().st_size
-    print(f"deployment package: {size / 1e6:.2f} MB")
-    print(f"cold start to the first list: {mine * 1000:.0f} ms, naive {theirs * 1000:.0f} ms")
-    return mine / theirs
+    limit = ratio_at_most(COLD_LIMIT)
+    return [
+        Result("deployment package", size / 1e6, "MB", target=at_most(SIZE_LIMIT)),
+        Result("cold start to the first list", mine * 1000, "ms", "naive", theirs * 1000, limit),
+    ]
 
 
 @contextlib.contextmanager
@@ -196,8 +201,15 @@ def logs_discarded() -> Iterator[None]:
         yield
 
 
-def ratio(name: str, calls: int, ours: Callable[[], Any], peer: Callable[[], Any]) -> float:
-    """Median time of `ours` by that of `peer`, called in turn."""
+def compare(
+    name: str,
+    ours: Callable[[], Any],
+    peer_name: str,
+    peer: Callable[[], Any],
+    calls: int,
+    limit: float,
+) -> Result:
+    """Median times of `ours` and of `peer`, called in turn; their ratio is to be below `limit`."""
     times: tuple[list[float], list[float]] = ([], [])
     with logs_discarded():
         for number in range(calls + calls // 10):
@@ -206,9 +218,8 @@ def ratio(name: str, calls: int, ours: Callable[[], Any], peer: Callable[[], Any
                 work()
                 if number >= calls // 10:
                     seconds.append(time.perf_counter() - begun)
-    mine, theirs = map(statistics.median, times)
-    print(f"{name}: {mine * 1e6:.0f} us, peer {theirs * 1e6:.0f} us")
-    return mine / theirs
+    mine, theirs = (statistics.median(t) * 1e6 for t in times)
+    return Result(name, mine, "us", peer_name, theirs, ratio_at_most(limit))
 
 
 def served(server: TodoServer) -> tuple[Client, Any]:
@@ -227,8 +238,8 @@ def served(server: TodoServer) -> tuple[Client, Any]:
     return Client(app.app), server.database().connect()
 
 
-def warm(client: Client, raw: Any, calls: int) -> tuple[float, float]:
-    """The ratios of creating with a key and of reading by id."""
+def warm(client: Client, raw: Any, calls: int) -> list[Result]:
+    """Creating with a key, and reading by id."""
     model, repository = load("chalicelib.model", "chalicelib.repository")
     numbers = iter(range(10**9))
     new_id = model.uuid7_maker()
@@ -268,10 +279,11 @@ def warm(client: Client, raw: Any, calls: int) -> tuple[float, float]:
             cursor.execute(repository._SELECT, ("a", row["id"]))
             cursor.fetchone()
 
-    return (
-        ratio("create with a key", calls, create, create_raw),
-        ratio("read by id", calls, read, read_raw),
-    )
+    peer = "raw PyMySQL"
+    return [
+        compare("create with a key", create, peer, create_raw, calls, WARM_LIMIT),
+        compare("read by id", read, peer, read_raw, calls, WARM_LIMIT),
+    ]
 
 
 def fill(server: TodoServer, tenant: str, rows: int) -> None:
@@ -286,8 +298,8 @@ def fill(server: TodoServer, tenant: str, rows: int) -> None:
     )
 
 
-def lists(server: TodoServer, client: Client, rows: int, calls: int) -> float:
-    """The worst ratio of a list out of `rows` by one out of FEW."""
+def lists(server: TodoServer, client: Client, rows: int, calls: int) -> list[Result]:
+    """A list out of `rows` beside one out of FEW."""
     server.query("DELETE FROM todo.todo")
     fill(server, "a", rows)
     fill(server, "b", FEW)
@@ -308,15 +320,17 @@ def lists(server: TodoServer, client: Client, rows: int, calls: int) -> float:
         return call
 
     of_a, of_b = (list(json.loads(ENVIRONMENT["TENANTS"]))[index] for index in (0, 2))
-    return max(
-        ratio(
-            f"list of 50 out of {rows}, beside {FEW}, {status or 'any status'}",
-            calls,
+    return [
+        compare(
+            f"list of 50 out of {rows:,}, {status or 'any status'}",
             page(of_a, "a", rows, status),
+            f"out of {FEW:,}",
             page(of_b, "b", FEW, status),
+            calls,
+            LIST_LIMIT,
         )
         for status in (None, "done")
-    )
+    ]
 
 
 def main() -> int:
@@ -326,20 +340,12 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=400)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, todo_server() as server:
-        cold_ratio = cold(server, Path(scratch), given.rounds)
+        results = cold(server, Path(scratch), given.rounds)
         client, raw = served(server)
-        create, read = warm(client, raw, given.calls)
-        listed = lists(server, client, given.rows, given.calls)
+        results += warm(client, raw, given.calls)
+        results += lists(server, client, given.rows, given.calls)
         raw.close()
-    results = (
-        ("cold start, todo / naive", cold_ratio, COLD_LIMIT),
-        ("create with a key, todo / raw PyMySQL", create, WARM_LIMIT),
-        ("read by id, todo / raw PyMySQL", read, WARM_LIMIT),
-        (f"list out of {given.rows} rows / out of {FEW}", listed, LIST_LIMIT),
-    )
-    for name, value, limit in results:
-        print(f"{name}: {value:.2f} (at most {limit})")
-    return int(any(value > limit for _, value, limit in results))
+    return report(results)
 
 
 if __name__ == "__main__":

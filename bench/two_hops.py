@@ -17,8 +17,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import importlib.util
-import json
 import random
 import signal
 import socket
@@ -35,6 +33,8 @@ from typing import Any
 
 import uvloop
 
+from bench.locusts import plain_users
+from bench.table import Result, at_least, report
 from lab.apigateway import RegionalGateway
 from lab.http1 import ClientConnection
 from lab.lambda_runtime import LambdaService
@@ -52,14 +52,7 @@ def handler(event, context):
         "body": '{"service": "bench", "region": "us-west-2"}',
     }
 """
-LOCUSTFILE = """\
-from locust import FastHttpUser, task
-
-class Caller(FastHttpUser):
-    @task
-    def call(self):
-        self.client.get("/function", headers={"Host": "api.example.test"})
-"""
+HOST = "api.example.test"
 
 
 @dataclass(frozen=True)
@@ -256,7 +249,7 @@ async def load(
     """`connections` callers, each with one request at a time; latencies in milliseconds."""
     loop = asyncio.get_running_loop()
     context = client_ssl(plan)
-    request = f"GET {path} HTTP/1.1\r\nHost: api.example.test\r\nUser-Agent: bench\r\n\r\n".encode()
+    request = f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: bench\r\n\r\n".encode()
     latencies: list[float] = []
 
     async def call(until: float) -> None:
@@ -265,7 +258,7 @@ async def load(
             plan.east,
             port,
             ssl=context,
-            server_hostname="api.example.test",
+            server_hostname=HOST,
         )
         while (begun := time.perf_counter()) < until:
             response = await connection.send(request)
@@ -283,22 +276,10 @@ async def load(
     return Row(name, len(latencies) / taken, cuts[49] * 1000, cuts[98] * 1000)
 
 
-def locust_load(name: str, plan: Plan, seconds: float, connections: int) -> Row:
-    locustfile = plan.folder / "locustfile.py"
-    locustfile.write_text(LOCUSTFILE)
-    command = [
-        sys.executable, "-m", "locust", "-f", str(locustfile), "--headless", "--json",
-        "-u", str(connections), "-r", str(connections), "-t", f"{int(seconds) + 1}s",
-        "--reset-stats", "--host", f"https://{plan.east}:{plan.port}", "--loglevel", "ERROR",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    stats = json.loads(done.stdout)[0]
-    if stats["num_failures"]:
-        raise SystemExit(f"{name}: {stats['num_failures']} requests failed")
-    taken = stats["last_request_timestamp"] - stats["start_time"]
-    times = sorted(float(t) for t, count in stats["response_times"].items() for _ in range(count))
-    cuts = statistics.quantiles(times, n=100)
-    return Row(name, stats["num_requests"] / taken, cuts[49], cuts[98])
+def locust_load(name: str, plan: Plan, path: str, seconds: float, users: int) -> Row:
+    url = f"https://{plan.east}:{plan.port}"
+    made = plain_users(url, HOST, [path], users=users, seconds=seconds)
+    return Row(name, made.rate, made.p50, made.p99)
 
 
 # --- the command
@@ -320,10 +301,12 @@ def main() -> int:
         plan = prepare(Path(folder))
         with processes(plan) as idle:
             rows = measure(plan, options.seconds, options.connections)
-            if not options.no_locust and importlib.util.find_spec("locust"):
+            if not options.no_locust:
                 name = "function, two hops, Locust"
-                rows.append(locust_load(name, plan, options.seconds, options.connections))
-        return report(rows, idle[EAST])
+                rows.append(
+                    locust_load(name, plan, "/function", options.seconds, options.connections)
+                )
+        return conclude(rows, idle[EAST])
 
 
 def prepare(folder: Path) -> Plan:
@@ -352,15 +335,25 @@ def measure(plan: Plan, seconds: float, connections: int) -> list[Row]:
     ]
 
 
-def report(rows: list[Row], idle_mib: float) -> int:
-    peer = rows[1].rate
-    print(f"{'':28}{'requests/s':>11}{'p50 ms':>9}{'p99 ms':>9}   of the echo behind two hops")
+def conclude(rows: list[Row], idle_mib: float) -> int:
+    print(f"{'':28}{'p50 ms':>9}{'p99 ms':>9}")
     for row in rows:
-        print(f"{row.name:28}{row.rate:11,.0f}{row.p50:9.2f}{row.p99:9.2f}{row.rate / peer:8.2f}")
+        print(f"{row.name:28}{row.p50:9.2f}{row.p99:9.2f}")
     print(f"idle gateway and Lambda process of a region: {idle_mib:.0f} MiB")
-    verdict = rows[-1].rate >= GOAL
-    print(f"goal: {GOAL:,} requests/s in the last row: {'reached' if verdict else 'MISSED'}")
-    return 0 if verdict else 1
+    echo = rows[1]
+    return report(
+        [
+            Result(
+                row.name,
+                row.rate,
+                "/s",
+                echo.name if row is not echo else "",
+                echo.rate,
+                at_least(GOAL) if row is rows[-1] else None,
+            )
+            for row in rows
+        ]
+    )
 
 
 if __name__ == "__main__":

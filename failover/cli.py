@@ -16,8 +16,9 @@ from typing import NoReturn
 from failover.errors import EXIT_CODES, INTERRUPTED, FailoverError, UsageError
 
 DESCRIPTION = """\
-Moves services between regions by ARC routing controls, with data-plane calls only.
-It needs recovery.json, AWS credentials and a network; no control plane of any region."""
+Moves services between regions by ARC routing controls, with data-plane calls only, and their
+databases by the RDS API of the region that is left. It needs recovery.json, AWS credentials and a
+network; for a service with a database also OPERATOR_CLIENT_SECRET."""
 
 EPILOG = "exit codes:\n" + "\n".join(f"  {code:>3}  {text}" for code, text in EXIT_CODES.items())
 
@@ -78,7 +79,25 @@ def build_parser() -> argparse.ArgumentParser:
     evacuate.add_argument(
         "--to", metavar="REGION", dest="target", help="needed only with more than two regions"
     )
-    for changing in (move, evacuate):
+    back = _command(commands, "back", "go back after an unplanned failover, when it loses nothing")
+    back.add_argument("services", nargs="+", metavar="SERVICE")
+    back.add_argument(
+        "--to", metavar="REGION", dest="target", help="default: the primary, the file's first"
+    )
+    back.add_argument(
+        "--wait-for-replica",
+        type=_long_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="for the old region to become a healthy replica again (default: 0)",
+    )
+    for losing in (move, evacuate):
+        losing.add_argument(
+            "--allow-data-loss",
+            action="store_true",
+            help="move databases without their old region, and lose what it had not replicated",
+        )
+    for changing in (move, evacuate, back):
         _changing_options(changing)
     return parser
 
@@ -131,6 +150,13 @@ def _changing_options(parser: argparse.ArgumentParser) -> None:
         help="for the target to be seen from outside (default: 90)",
     )
     parser.add_argument(
+        "--database-wait",
+        type=_long_seconds,
+        default=900.0,
+        metavar="SECONDS",
+        help="for RDS to make another region the writer (default: 900)",
+    )
+    parser.add_argument(
         "--without-target-probe",
         action="store_true",
         help="send traffic even to a region that does not answer this machine's probe",
@@ -141,6 +167,13 @@ def _seconds(text: str) -> float:
     value = float(text)
     if not 0 < value <= 3600:
         raise argparse.ArgumentTypeError("give seconds, above 0 and up to 3600")
+    return value
+
+
+def _long_seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 86400:
+        raise argparse.ArgumentTypeError("give seconds, up to 86400")
     return value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -13,6 +14,8 @@ from failover import journal as journals
 from failover import move, plan, render, steps, verdict
 from failover.arc import CONSISTENCY, Cluster
 from failover.arc_transport import BotocoreTransport
+from failover.database_plan import Mode
+from failover.database_work import Work, stopped, work_for
 from failover.dns import resolver_for
 from failover.errors import (
     DONE,
@@ -25,12 +28,18 @@ from failover.errors import (
 )
 from failover.events import Event, Events
 from failover.observe import Observer, Snapshot
+from failover.observe_database import DatabaseObserver
+from failover.operator_routes import HttpsOperator
 from failover.plan import Plan, Request
-from failover.ports import ArcTransport, Probe, Resolver
+from failover.ports import ArcTransport, Operator, Probe, Rds, Resolver
 from failover.probe import HttpProbe
+from failover.rds import BotocoreRds
 from failover.recovery import Recovery
 from failover.steps import Options, Run
 from failover.verdict import Verdict
+
+REPLICA_PAUSE = 1.0
+"""Seconds between two looks at a region that is to become a replica again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +52,16 @@ class World:
     interactive: bool
     ask: Callable[[str], str]
     events: Callable[[], Events] = Events
+    rds: Rds | None = None
+    operator: Operator | None = None
+    """Both, or databases cannot be asked."""
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+
+    def databases(self, recovery: Recovery) -> DatabaseObserver | None:
+        if self.rds is None or self.operator is None:
+            return None
+        return DatabaseObserver(recovery, self.rds, self.operator)
 
 
 def real_world(recovery: Recovery) -> World:
@@ -51,12 +70,15 @@ def real_world(recovery: Recovery) -> World:
         sys.stderr.flush()
         return sys.stdin.readline()
 
+    resolver = resolver_for(recovery)
     return World(
         BotocoreTransport(recovery),
-        resolver_for(recovery),
+        resolver,
         HttpProbe(recovery.ca_file),
         sys.stdin.isatty(),
         ask,
+        rds=BotocoreRds(recovery),
+        operator=HttpsOperator(recovery, resolver),
     )
 
 
@@ -72,7 +94,7 @@ def status(
     world = world or real_world(recovery)
     events = Events()
     cluster = Cluster(recovery.cluster_endpoints, world.transport, events)
-    observer = Observer(recovery, cluster, world.resolver, world.probe)
+    observer = Observer(recovery, cluster, world.resolver, world.probe, world.databases(recovery))
     snapshot = observer.everything(options.services or recovery.services)
     faults = render.status_faults(recovery, snapshot)
     if snapshot.fault is not None:
@@ -95,7 +117,10 @@ def change(
     words: Sequence[str],
     world: World | None = None,
 ) -> int:
-    """`move` and `evacuate`. Returns the exit code; raises UsageError before anything is tried."""
+    """`move`, `back` and `evacuate`. Returns the exit code.
+
+    Raises UsageError before anything is tried.
+    """
     request = make_request(recovery, options)
     world = world or real_world(recovery)
     if not (options.yes or options.dry_run or world.interactive):
@@ -110,10 +135,17 @@ def make_request(recovery: Recovery, options: argparse.Namespace) -> Request:
     """The checked request. Raises UsageError with every wrong name."""
     if options.command == "move":
         plan.check_request(recovery, options.services, options.target)
-        return Request("move", tuple(dict.fromkeys(options.services)), options.target)
+        names = tuple(dict.fromkeys(options.services))
+        return Request("move", names, options.target, None, options.allow_data_loss)
+    if options.command == "back":
+        target = options.target or recovery.regions[0]
+        plan.check_request(recovery, options.services, target)
+        return Request("back", tuple(dict.fromkeys(options.services)), target)
     plan.check_request(recovery, (), options.target, options.region)
     target = options.target or plan.other_region(recovery, options.region)
-    return Request("evacuate", tuple(recovery.services), target, options.region)
+    return Request(
+        "evacuate", tuple(recovery.services), target, options.region, options.allow_data_loss
+    )
 
 
 class _Change:
@@ -135,7 +167,10 @@ class _Change:
         self._events = world.events()
         self._events.listen(self._show)
         self._cluster = Cluster(recovery.cluster_endpoints, world.transport, self._events)
-        self._observer = Observer(recovery, self._cluster, world.resolver, world.probe)
+        self._observer = Observer(
+            recovery, self._cluster, world.resolver, world.probe, world.databases(recovery)
+        )
+        self._works: dict[str, Work] = {}
         self._started_at = self._events.emit("command.started", command=list(words)).at
         self._words = list(words)
         self._journal: journals.Journal | None = None
@@ -161,10 +196,11 @@ class _Change:
             wait=self._options.wait,
             read_back=min(CONSISTENCY, self._options.wait),
             need_probe=not self._options.without_target_probe,
+            database_wait=self._options.database_wait,
         )
-        before = self._look(options)
+        before = self._look_until_fit(options)
         assert self._plan is not None
-        self._say(render.plan_text(self._plan, len(before.reading.states)))
+        self._say(render.plan_text(self._plan, len(before.reading.states), self._known_lags()))
         self._refuse()
         if self._options.dry_run:
             self._say("\nDry run: nothing was changed.")
@@ -172,6 +208,21 @@ class _Change:
         if self._plan.moves and not self._confirmed():
             raise PreconditionError("not confirmed; nothing was changed")
         return self._execute(options, before)
+
+    def _look_until_fit(self, options: Options) -> Snapshot:
+        """`_look`; for `back` again and again while the old region is not yet a replica."""
+        end = self._world.clock() + getattr(self._options, "wait_for_replica", 0.0)
+        last = ""
+        while True:
+            before = self._look(options)
+            assert self._plan is not None
+            missing = "; ".join(f"{name}: {why}" for name, why in self._plan.left_out)
+            if not missing or self._world.clock() + REPLICA_PAUSE >= end:
+                return before
+            if missing != last:
+                self._events.emit("database.waiting", f"waiting: {missing}")
+            last = missing
+            self._world.sleep(REPLICA_PAUSE)
 
     def _look(self, options: Options) -> Snapshot:
         """What is; and `self._plan`, without the services whose target is not fit for them."""
@@ -188,11 +239,20 @@ class _Change:
         missing = plan.missing_controls(self._recovery, states, self._request.services)
         if missing:
             raise PreconditionError("recovery.json and the cluster do not fit together:", missing)
-        whole = plan.make_plan(self._recovery, states, self._request)
+        whole = plan.make_plan(self._recovery, states, self._request, before.databases)
         unfit = move.unfit_targets(whole, before, need_probe=options.need_probe)
         self._plan = plan.without(whole, unfit)
         self._warn(before)
         return before
+
+    def _known_lags(self) -> dict[str, str]:
+        """service → what earlier journals say of a lag that nobody can measure any more."""
+        assert self._plan is not None
+        return {
+            m.service.name: journals.last_lag(self._options.journal_dir, m.service.name, m.target)
+            for m in self._plan.moves
+            if m.database is not None and m.database.mode is Mode.UNPLANNED
+        }
 
     def _warn(self, before: Snapshot) -> None:
         """Says what is odd about the cluster before anything is changed."""
@@ -225,29 +285,56 @@ class _Change:
             self._options.journal_dir, self._request.command, self._started_at
         )
         self._run = Run(
-            self._recovery, self._cluster, self._observer, self._events, options, before
+            self._recovery,
+            self._cluster,
+            self._observer,
+            self._events,
+            options,
+            before,
+            self._world.sleep,
         )
+        self._works = self._make_works(self._plan)
         self._events.listen(self._keep)
         if self._plan.moves:
             self._say("")
         steps.execute(
-            move.steps_of(self._plan), self._run, keep_going=self._request.region is not None
+            move.steps_of(self._plan, self._works),
+            self._run,
+            keep_going=self._request.region is not None,
         )
         self._look_after()
         result = verdict.settle(
             self._run.changed,
             self._run.failures,
             self._run.unconfirmed,
-            dict(self._plan.left_out),
+            self._plan.reasons_left_out,
         )
         self._say("\n" + render.result_text(self._plan, self._run, result))
         return result
+
+    def _make_works(self, plan: Plan) -> dict[str, Work]:
+        """service → its database's work, of every service of `plan` that has one to do."""
+        rds, operator = self._world.rds, self._world.operator
+        if rds is None or operator is None:
+            return {}
+        works = {
+            m.service.name: work_for(m.database, m.service, rds, operator)
+            for m in plan.moves
+            if m.database is not None
+        }
+        for work in works.values():
+            work.clock = self._world.clock
+        return works
 
     def _look_after(self) -> None:
         """The state afterwards, for the journal."""
         try:
             self._after = self._observer.around_move(
-                self._request.services, self._request.target, deadline=1.0, need_probe=True
+                self._request.services,
+                self._request.target,
+                deadline=1.0,
+                need_probe=True,
+                database_timeout=1.5,
             )
         except FailoverError as error:
             self._events.emit("warning", f"the state afterwards could not be read: {error}")
@@ -259,8 +346,10 @@ class _Change:
             lines.append("Nothing was changed.")
         else:
             lines += [f"  done: {step}" for step in run.done]
-            if run.changed:
-                lines.append(f"  accepted by ARC: {', '.join(sorted(run.changed))}")
+            accepted = [n for n, line in run.timelines.items() if line.accepted_ms is not None]
+            if accepted:
+                lines.append(f"  accepted by ARC: {', '.join(sorted(accepted))}")
+            lines += [f"  {line}" for line in stopped(self._works.values())]
             if run.current:
                 lines.append(f"  under way, perhaps done: {run.current}")
         self._say("\n".join(lines))
@@ -299,7 +388,9 @@ class _Change:
 
     def _keep(self, event: Event) -> None:
         """Brings the journal up to date with every step and every accepted change."""
-        if self._journal is not None and event.kind.startswith(("step.", "arc.accepted")):
+        if self._journal is not None and event.kind.startswith(
+            ("step.", "arc.accepted", "database.")
+        ):
             self._journal.write(self._document(None))
 
     def _show(self, event: Event) -> None:

@@ -120,7 +120,9 @@ class HttpsClient:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = http.client.HTTPConnection(host, port, timeout=timeout)
         try:
-            connection.sock = self._trust().wrap_socket(raw, server_hostname=host) if secure else raw
+            connection.sock = (
+                self._trust().wrap_socket(raw, server_hostname=host) if secure else raw
+            )
         except BaseException:
             raw.close()
             raise

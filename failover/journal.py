@@ -18,9 +18,13 @@ from failover.events import Event, iso
 from failover.observe import Look, Snapshot, View
 from failover.plan import Plan, ServiceMove, States, active_regions
 from failover.recovery import Recovery
+from failover.render_database import look_document
+from failover.render_database import plan_document as database_plan_document
 from failover.steps import Run
 
 FORMAT = 1
+JOURNALS = 50
+"""How many of the newest are searched for what was known before."""
 
 
 class Journal:
@@ -62,7 +66,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "evacuated": plan.request.region,
         "moves": [_move_document(move) for move in plan.moves],
         "already_there": [_move_document(move) for move in plan.settled],
-        "left_out": dict(plan.left_out),
+        "left_out": plan.reasons_left_out,
         "calls": [[move.service.name for move in moves] for moves in plan.batches],
     }
 
@@ -82,6 +86,7 @@ def _move_document(move: ServiceMove) -> dict[str, Any]:
             }
             for e in move.entries
         ],
+        **({"database": database_plan_document(move.database)} if move.database else {}),
     }
 
 
@@ -96,10 +101,42 @@ def snapshot_document(snapshot: Snapshot, recovery: Recovery) -> dict[str, Any]:
                     for region, arn in recovery.services[name].routing_controls.items()
                 },
                 **view_document(view),
+                **_database_document(name, snapshot, recovery),
             }
             for name, view in snapshot.views.items()
         },
     }
+
+
+def _database_document(name: str, snapshot: Snapshot, recovery: Recovery) -> dict[str, Any]:
+    look, database = snapshot.databases.get(name), recovery.services[name].database
+    if look is None or database is None:
+        return {}
+    controls = {
+        region: control_text(snapshot.reading.agreed(), arn)
+        for region, arn in database.routing_controls.items()
+    }
+    return {"database": {"controls": controls, **look_document(look, database)}}
+
+
+def last_lag(directory: Path, service: str, region: str) -> str:
+    """What the newest journal that knows it says of the lag of `region`; empty if none does.
+
+    For a region that cannot be measured any more. Files that cannot be read are passed over.
+    """
+    for file in sorted(directory.glob("*.json"), reverse=True)[:JOURNALS]:
+        try:
+            document = json.loads(file.read_text("utf-8"))
+            for moment in ("after", "before"):
+                seen = document[moment]["services"][service]["database"]["regions"][region]
+                if seen["lag_ms"] is not None:
+                    return (
+                        f"the lag was {seen['lag_ms']:.0f} ms at {document['started_at']} "
+                        f"({file.name})"
+                    )
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return ""
 
 
 def reading_document(reading: Reading, recovery: Recovery) -> dict[str, Any]:

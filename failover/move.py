@@ -1,4 +1,5 @@
 """The steps of a move of traffic: an atomic update per batch, read-back, the look from outside.
+The steps of a database are put in front of its service's update.
 
 In front of them stands the preflight, which is a pure judgement of what was seen; between the two
 the operator is asked.
@@ -7,9 +8,11 @@ the operator is asked.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from failover.database_steps import after_update, before_update
+from failover.database_work import Work
 from failover.errors import SafetyRuleRefusal
 from failover.observe import Snapshot, Watch
 from failover.plan import Plan, ServiceMove
@@ -22,22 +25,32 @@ def unfit_targets(plan: Plan, snapshot: Snapshot, *, need_probe: bool) -> dict[s
         return {}
     target = plan.request.target
     unfit = {}
-    for move in plan.moves:
-        view = snapshot.views[move.service.name]
+    for name in (*(m.service.name for m in plan.moves), *plan.reasons_left_out):
+        view = snapshot.views[name]
         if not view.healthy(target):
-            answer = view.pinned[target].answer
-            unfit[move.service.name] = f"{target} does not answer well: {answer.describe()}"
+            unfit[name] = f"{target} does not answer well: {view.pinned[target].answer.describe()}"
     return unfit
 
 
-def steps_of(plan: Plan) -> list[Step]:
-    """The steps that carry out `plan`, in order; those of settled services only look."""
+def steps_of(plan: Plan, works: Mapping[str, Work] | None = None) -> list[Step]:
+    """The steps that carry out `plan`, in order; those of settled services only look.
+
+    `works`: service → its database's, of every move that has one.
+    """
     split = plan.request.region is not None
-    updates: list[Step] = [
-        UpdateControls(moves, number, split) for number, moves in enumerate(plan.batches)
-    ]
+    works = works or {}
+    steps: list[Step] = []
+    for number, moves in enumerate(plan.batches):
+        for move in moves:
+            if move.database is not None:
+                steps += before_update(works[move.service.name])
+        steps.append(UpdateControls(moves, number, split))
     concerned = (*plan.moves, *plan.settled)
-    return [*updates, ReadBack(plan.moves), SeeFromOutside(concerned)] if concerned else []
+    if not concerned:
+        return []
+    steps.append(ReadBack(plan.moves))
+    after = [step for work in works.values() for step in after_update(work)]
+    return [*steps, *after, SeeFromOutside(concerned)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +81,7 @@ class UpdateControls:
 
     def check(self, run: Run) -> Check:
         live = run.live(self.services)
-        needed = any(m.needed for m in self.moves if m.service.name in live)
+        needed = any(m.controls_needed for m in self.moves if m.service.name in live)
         return Check.TO_DO if needed else Check.ALREADY_DONE
 
     def act(self, run: Run) -> None:

@@ -14,14 +14,19 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from failover.arc import Cluster, Reading
+from failover.database import DatabaseLook
 from failover.errors import FailoverError
 from failover.events import Events
+from failover.observe_database import LAG_TIMEOUT, DatabaseObserver
+from failover.observe_database import LOOK_TIMEOUT as LOOK_SECONDS
 from failover.ports import Answer, Probe, Resolver, served_by
 from failover.recovery import Recovery, Service
 from failover.together import Batch
 
 LOOK_TIMEOUT = 2.5
 """Seconds for resolving a name and getting one answer."""
+DATABASE_TIMEOUT = LOOK_SECONDS + LAG_TIMEOUT + 0.5
+"""Seconds for a look at the databases: everything, and then the lag."""
 GRACE = 0.3
 """Seconds given to what is nice to know once what is needed has been seen."""
 
@@ -68,6 +73,8 @@ class Snapshot:
     views: Mapping[str, View]
     fault: FailoverError | None = None
     """Why the cluster could not be read at all, although its endpoints are there."""
+    databases: Mapping[str, DatabaseLook] = field(default_factory=dict)
+    """service → its database, of those whose database can be asked."""
 
 
 def region_of(addresses: Iterable[str], known: Mapping[str, Iterable[str]]) -> str | None:
@@ -92,8 +99,14 @@ class Observer:
     """Looks at services through DNS and HTTP."""
 
     def __init__(
-        self, recovery: Recovery, cluster: Cluster, resolver: Resolver, probe: Probe
+        self,
+        recovery: Recovery,
+        cluster: Cluster,
+        resolver: Resolver,
+        probe: Probe,
+        databases: DatabaseObserver | None = None,
     ) -> None:
+        self.databases = databases
         self.recovery = recovery
         self.cluster = cluster
         self.resolver = resolver
@@ -122,6 +135,7 @@ class Observer:
         """
         services = [self.recovery.services[name] for name in names]
         looks = self._start(services, None)
+        databases = self._start_databases(services, None)
         started = time.monotonic()
         reading, fault = Reading(), None
         try:
@@ -129,22 +143,41 @@ class Observer:
         except FailoverError as error:
             fault = error
         looks.wait(max(0.0, timeout - (time.monotonic() - started)))
-        return Snapshot(reading, self._views(services, looks), fault)
+        left = DATABASE_TIMEOUT - (time.monotonic() - started)
+        return Snapshot(reading, self._views(services, looks), fault, _looks(databases, left))
 
     def around_move(
-        self, names: Iterable[str], target: str, *, deadline: float, need_probe: bool = True
+        self,
+        names: Iterable[str],
+        target: str,
+        *,
+        deadline: float,
+        need_probe: bool = True,
+        database_timeout: float = DATABASE_TIMEOUT,
     ) -> Snapshot:
-        """A quorum of endpoints and the target's probes; of the rest, what comes soon enough.
+        """A quorum of endpoints, the target's probes, and the databases; of the rest, what comes
+        soon enough.
 
         Raises NoEndpointError when no endpoint answers within `deadline` seconds.
         """
         services = [self.recovery.services[name] for name in names]
         looks = self._start(services, target)
+        databases = self._start_databases(services, target)
+        started = time.monotonic()
         reading = self.cluster.read_until_answered(deadline)
         needed = {(s.name, target) for s in services} if need_probe else set()
         looks.wait(LOOK_TIMEOUT, lambda seen: needed <= seen.keys())
         looks.wait(GRACE)
-        return Snapshot(reading, self._views(services, looks))
+        left = database_timeout - (time.monotonic() - started)
+        found = _looks(databases, left)
+        return Snapshot(reading, self._views(services, looks), None, found)
+
+    def _start_databases(
+        self, services: list[Service], target: str | None
+    ) -> Batch[str, DatabaseLook]:
+        if self.databases is None:
+            return Batch({})
+        return self.databases.start([s.name for s in services], target)
 
     def _start(
         self, services: list[Service], target: str | None
@@ -176,6 +209,16 @@ class Observer:
             s.name: View(seen(s, None), {region: seen(s, region) for region in s.pinned})
             for s in services
         }
+
+
+def _looks(looks: Batch[str, DatabaseLook], timeout: float) -> dict[str, DatabaseLook]:
+    """service → what was seen within `timeout` seconds, of every database asked."""
+    found = {}
+    for name, result in looks.wait(max(0.0, timeout)).items():
+        if isinstance(result, Exception):
+            raise result
+        found[name] = result
+    return {name: found.get(name, DatabaseLook()) for name in looks.keys}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from failover.database import DatabaseLook, Depth, Lag
@@ -50,9 +51,7 @@ class DatabaseObserver:
         """Looks at the databases of `names`, in the background."""
         if target is not None:
             self.operator.prefer(target)
-        return Batch(
-            {s.name: self._task(s, target, timeout) for s in self.services(names)}
-        )
+        return Batch({s.name: self._task(s, target, timeout) for s in self.services(names)})
 
     def _task(
         self, service: Service, target: str | None, timeout: float
@@ -66,15 +65,19 @@ class DatabaseObserver:
         regions = sorted(database.clusters, key=lambda region: region != target)
         rds, operator = self.rds, self.operator
         tasks: dict[Key, Callable[[], Any]] = {}
-        for r in regions:
-            tasks["depth", r] = lambda r=r: operator.depth(service, r, ROUTE_TIMEOUT)
-            tasks["global", r] = lambda r=r: rds.global_cluster(r, database.global_cluster)
-            tasks["cluster", r] = lambda r=r: rds.cluster(r, database.clusters[r])
-            tasks["targets", r] = lambda r=r: rds.targets(r, database.proxies[r])
+        for region in regions:
+            tasks["depth", region] = partial(operator.depth, service, region, ROUTE_TIMEOUT)
+            tasks["global", region] = partial(rds.global_cluster, region, database.global_cluster)
+            tasks["cluster", region] = partial(rds.cluster, region, database.clusters[region])
+            tasks["targets", region] = partial(rds.targets, region, database.proxies[region])
         started = time.monotonic()
-        seen = _Seen(Batch(tasks).wait(timeout))
+        batch = Batch(tasks)
+        asked = {("depth", region) for region in regions}
+        seen = _Seen(batch.wait(timeout, lambda results: asked <= results.keys()))
+        # At once: what is waited for before the lag is read would count as lag.
         depths: dict[str, Depth] = seen.good("depth")
         lags, causes = self._lags(service, depths, started)
+        seen = _Seen(batch.wait(timeout - (time.monotonic() - started)))
         return DatabaseLook(
             cluster=next(iter(seen.good("global").values()), None),
             clusters=seen.good("cluster"),

@@ -19,8 +19,8 @@ from failover.errors import CallRejected, FenceRefusal
 from failover.https import HttpsClient, Reply
 from failover.ports import EndpointFailed, Resolver
 from failover.recovery import Recovery, Service
-from failover.tokens import Tokens
 from failover.together import TooLate, bounded
+from failover.tokens import Tokens
 
 FENCE, DEPTH, LAG = "/_ops/fence", "/_ops/depth", "/_ops/lag"
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from failover.database import DatabaseLook
+from failover.database_plan import DatabasePlan, Mode, Phase, judge
 from failover.errors import UsageError
 from failover.recovery import Recovery, Service
 
@@ -33,13 +35,19 @@ unknown to the cluster."""
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`move` names services and a target; `evacuate` names the region to leave."""
+    """`move` and `back` name services and a target; `evacuate` names the region to leave."""
 
     command: str
     services: tuple[str, ...]
     target: str
     region: str | None = None
-    """The region to leave; None for `move`."""
+    """The region to leave; None for `move` and `back`."""
+    allow_data_loss: bool = False
+    """May a database be moved without its old region, losing what was not replicated?"""
+
+    @property
+    def mode(self) -> Mode:
+        return Mode.UNPLANNED if self.allow_data_loss else Mode.PLANNED
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +72,19 @@ class ServiceMove:
     """Regions whose traffic control is On now: one, or none or several when something is odd."""
     target: str
     entries: tuple[Entry, ...]
+    database: DatabasePlan | None = None
+    """None: it has none, or nothing of it could be asked."""
 
     @property
     def needed(self) -> bool:
+        """A database that nobody can see is taken to be where its controls are: they are switched
+        only after the database has taken a write there."""
+        if self.database is None or self.database.phase is Phase.UNKNOWN:
+            return self.controls_needed
+        return self.controls_needed or self.database.needed
+
+    @property
+    def controls_needed(self) -> bool:
         return any(entry.current != entry.wanted for entry in self.entries)
 
     @property
@@ -88,8 +106,25 @@ class Plan:
 
     @property
     def batches(self) -> tuple[tuple[ServiceMove, ...], ...]:
-        """One tuple per UpdateRoutingControlStates call."""
-        return batch(self.moves, lambda move: len(move.entries))
+        """One tuple per UpdateRoutingControlStates call.
+
+        A service with a database has a call of its own, right behind its database's part. A move
+        is all or nothing, so the databases, where more can go wrong, come first; an evacuation
+        does not let anybody wait for them.
+        """
+        with_database = tuple((m,) for m in self.moves if m.database is not None)
+        others = batch([m for m in self.moves if m.database is None], lambda m: len(m.entries))
+        if self.request.region is None:
+            return (*with_database, *others)
+        return (*others, *with_database)
+
+    @property
+    def reasons_left_out(self) -> dict[str, str]:
+        """service → every reason in one line."""
+        found: dict[str, list[str]] = {}
+        for name, why in self.left_out:
+            found.setdefault(name, []).append(why)
+        return {name: "; ".join(reasons) for name, reasons in found.items()}
 
 
 def describe_active(regions: Sequence[str]) -> str:
@@ -150,41 +185,77 @@ def missing_controls(recovery: Recovery, states: States, services: Iterable[str]
     ]
 
 
-def make_plan(recovery: Recovery, states: States, request: Request) -> Plan:
-    """The plan for a checked `request`. Empty (`moves == ()`) exactly if the wanted states hold."""
+def make_plan(
+    recovery: Recovery,
+    states: States,
+    request: Request,
+    looks: Mapping[str, DatabaseLook] | None = None,
+) -> Plan:
+    """The plan for a checked `request`. Empty (`moves == ()`) exactly if the wanted states hold.
+
+    `looks`: service → its database, of those whose database can be asked.
+    """
     moves, settled, left_out = [], [], []
     for name in dict.fromkeys(request.services):
         service = recovery.services[name]
-        move = _move(service, states, _destination(service, states, request))
+        target = _destination(service, states, request)
+        move = _move(service, states, target, _database_plan(service, looks or {}, target, request))
         if not move.needed:
             settled.append(move)
-        elif service.database is not None:
-            left_out.append((name, NO_DATABASE_MOVES))
-        else:
+            continue
+        reasons = _unfit_database(move, request)
+        left_out += [(name, reason) for reason in reasons]
+        if not reasons:
             moves.append(move)
     return Plan(request, tuple(moves), tuple(settled), tuple(left_out))
 
 
+def _database_plan(
+    service: Service, looks: Mapping[str, DatabaseLook], target: str, request: Request
+) -> DatabasePlan | None:
+    if service.database is None or service.name not in looks:
+        return None
+    return judge(looks[service.name], service.database, target, request.mode)
+
+
+def _unfit_database(move: ServiceMove, request: Request) -> list[str]:
+    """Every reason for which a service that has a database must not be moved; none if it may."""
+    database = move.service.database
+    if database is None:
+        return []
+    if move.database is None:
+        lacking = ", ".join(f"database.{name}" for name in database.missing)
+        return [NO_DATABASE_MOVES + (f" (recovery.json lacks {lacking})" if lacking else "")]
+    reasons = list(move.database.refusals)
+    if not reasons:
+        return []
+    name, writer = move.service.name, move.database.writer
+    if move.database.phase is Phase.DRAINED and writer:
+        reasons.append(
+            f"writes are stopped in {writer}; failover move {name} --to {writer} opens them again"
+        )
+    if request.region is not None and request.mode is Mode.PLANNED and writer == request.region:
+        reasons.append(
+            "it stays where it is; --allow-data-loss moves it without the old region and loses "
+            f"what has not been replicated (lag: {move.database.lag})"
+        )
+    return reasons
+
+
 NO_DATABASE_MOVES = (
-    "it has a database, and this version cannot move a database: its traffic must not be sent "
-    "to a region that cannot write"
+    "it has a database that cannot be asked: its traffic must not be sent to a region that "
+    "cannot write"
 )
 
 
 def without(plan: Plan, unfit: Mapping[str, str]) -> Plan:
-    """`plan` without the services of `unfit` (service → why not)."""
+    """`plan` without the services of `unfit` (service → why not); those left out already have one
+    reason more."""
     return Plan(
         plan.request,
         tuple(m for m in plan.moves if m.service.name not in unfit),
         plan.settled,
-        (
-            *plan.left_out,
-            *(
-                (m.service.name, unfit[m.service.name])
-                for m in plan.moves
-                if m.service.name in unfit
-            ),
-        ),
+        (*plan.left_out, *unfit.items()),
     )
 
 
@@ -218,7 +289,9 @@ def schedule(calls: int, endpoints: int) -> tuple[tuple[int, float], ...]:
     return tuple((n % endpoints, (n // endpoints) * SPACING) for n in range(calls))
 
 
-def _move(service: Service, states: States, target: str) -> ServiceMove:
+def _move(
+    service: Service, states: States, target: str, database: DatabasePlan | None
+) -> ServiceMove:
     def entries(controls: Mapping[str, str], kind: str) -> list[Entry]:
         return [
             Entry(arn, region, states.get(arn), region == target, kind)
@@ -228,7 +301,8 @@ def _move(service: Service, states: States, target: str) -> ServiceMove:
     listed = entries(service.routing_controls, "traffic")
     if service.database is not None:
         listed += entries(service.database.routing_controls, "database")
-    return ServiceMove(service, active_regions(service, states), target, tuple(listed))
+    active = active_regions(service, states)
+    return ServiceMove(service, active, target, tuple(listed), database)
 
 
 def _destination(service: Service, states: States, request: Request) -> str:

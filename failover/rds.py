@@ -67,9 +67,7 @@ def judge(code: str, text: str, region: str) -> Exception:
     if code in FINAL_CODES:
         return CallRejected(code, text, f"RDS in {region}")
     if code in CREDENTIAL_CODES:
-        return CredentialsError(
-            f"RDS in {region} does not accept the credentials: {code}: {text}"
-        )
+        return CredentialsError(f"RDS in {region} does not accept the credentials: {code}: {text}")
     return EndpointFailed(f"{code}: {text}" if text else code, ambiguous=True)
 
 

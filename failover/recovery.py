@@ -23,7 +23,7 @@ DEFAULT_FILE = "recovery.json"
 DEFAULT_PROBE_PATH = "/"
 API = "api"
 """The name of the external API: a service like any other, but one that only leads to others."""
-SECRET_ELSEWHERE = (
+NOT_IN_THE_FILE = (
     "a secret does not belong into this file; put it into OPERATOR_CLIENT_SECRET_<REGION> "
     "or OPERATOR_CLIENT_SECRET"
 )
@@ -53,7 +53,6 @@ class Database:
     """region → ARN of the member cluster."""
     proxies: Mapping[str, str] = field(default_factory=dict)
     """region → name of the proxy."""
-
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -198,7 +197,7 @@ class _Reader:
             if region not in regions:
                 self.faults.append(f"{at}: {region} is not one of the regions")
             if "client_secret" in table:
-                self.faults.append(f"{at}.client_secret: {SECRET_ELSEWHERE}")
+                self.faults.append(f"{at}.client_secret: {NOT_IN_THE_FILE}")
             sources[region] = TokenSource(url, self._text(table, "client_id", at))
         return sources
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from failover.arc import QUORUM
+from failover.database_plan import Phase
 from failover.errors import SafetyRuleRefusal
 from failover.events import Event
 from failover.journal import control_text, on_off
@@ -19,6 +20,8 @@ from failover.plan import (
     schedule,
 )
 from failover.recovery import Recovery, Service
+from failover.render_database import joined, plan_lines, status_rows
+from failover.render_database import status_faults as database_faults
 from failover.steps import Run
 from failover.verdict import Verdict
 
@@ -40,22 +43,39 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def request_line(request: Request) -> str:
     if request.region is not None:
-        return f"evacuate {request.region} to {request.target}"
-    return f"move {', '.join(request.services)} to {request.target}"
+        loss = ", allowing data loss" if request.allow_data_loss else ""
+        return f"evacuate {request.region} to {request.target}{loss}"
+    loss = ", allowing data loss" if request.allow_data_loss else ""
+    word = "back" if request.command == "back" else "move"
+    return f"{word} {', '.join(request.services)} to {request.target}{loss}"
 
 
-def plan_text(plan: Plan, endpoints: int) -> str:
-    """The plan as it is shown before anything changes."""
+def plan_text(plan: Plan, endpoints: int, known: Mapping[str, str] | None = None) -> str:
+    """The plan as it is shown before anything changes.
+
+    `known`: service → what earlier journals say of its database's lag.
+    """
     parts = [f"Plan: {request_line(plan.request)}"]
     if plan.moves:
         parts += ["", table(("SERVICE", "FROM", "TO", "CONTROLS"), [_row(m) for m in plan.moves])]
         parts += ["", _calls_line(plan, endpoints)]
+    seen = [m for m in plan.moves if m.database] + [m for m in plan.settled if _odd(m)]
+    parts += joined(
+        plan_lines(m.service.name, m.database, (known or {}).get(m.service.name, ""))
+        for m in seen
+        if m.database
+    )
     if plan.settled:
         there = ", ".join(f"{m.service.name} ({m.target})" for m in plan.settled)
         parts += ["", f"Already there: {there}"]
     if plan.left_out:
         parts += ["", "Not moved:", *(f"  {name}: {why}" for name, why in plan.left_out)]
     return "\n".join(parts)
+
+
+def _odd(move: ServiceMove) -> bool:
+    """Was nothing seen of the database of a service that stays?"""
+    return move.database is not None and move.database.phase is Phase.UNKNOWN
 
 
 def _calls_line(plan: Plan, endpoints: int) -> str:
@@ -95,7 +115,11 @@ def status_text(recovery: Recovery, snapshot: Snapshot, faults: Sequence[str]) -
         active = _active_cell(service, states)
         rows.append([name, active, *cells, _dns_cell(view), _answer_cell(view)])
     reading = snapshot.reading
-    lines = [table(head, rows), "", _endpoints_line(recovery, snapshot)]
+    lines = [table(head, rows)]
+    if snapshot.databases:
+        databases = status_rows(recovery.services, snapshot.databases, recovery.regions)
+        lines += ["", table(*databases)]
+    lines += ["", _endpoints_line(recovery, snapshot)]
     if snapshot.fault is not None:
         lines.append(f"  {snapshot.fault}")
     lines += [f"  {region}: {cause}" for region, cause in reading.causes.items()]
@@ -153,7 +177,26 @@ def status_faults(recovery: Recovery, snapshot: Snapshot) -> list[str]:
     for name, view in snapshot.views.items():
         active = active_regions(recovery.services[name], states)
         faults += [f"{name}: {fault}" for fault in _service_faults(view, active)]
+        faults += _database_faults(recovery.services[name], snapshot, states, active)
     return faults
+
+
+def _database_faults(
+    service: Service, snapshot: Snapshot, states: States, active: Sequence[str]
+) -> list[str]:
+    """Of a service with a database: its controls, and the database itself."""
+    if service.database is None or len(active) != 1:
+        return []
+    faults = [
+        f"{service.name}: database control of {region} is {control_text(states, arn)}, but traffic "
+        f"goes to {active[0]}"
+        for region, arn in service.database.routing_controls.items()
+        if states.get(arn) is not (region == active[0])
+    ]
+    look = snapshot.databases.get(service.name)
+    if look is None:
+        return [*faults, f"{service.name}: its database cannot be asked"]
+    return faults + database_faults(service.name, look, service.database, active[0])
 
 
 def _service_faults(view: View, active: Sequence[str]) -> list[str]:
@@ -186,6 +229,13 @@ def result_text(plan: Plan, run: Run, verdict: Verdict) -> str:
     if timed:
         head = ("SERVICE", "NOW IN", "ACCEPTED", "READ BACK", "DNS", "FIRST ANSWER")
         parts += [table(head, [_times_row(m, run) for m in timed]), "(times from the command)"]
+        parts += [
+            f"{name}: writes were stopped for {ms} ms, and until clients follow DNS"
+            for name, ms in (
+                (m.service.name, run.timeline(m.service.name).stopped_ms()) for m in timed
+            )
+            if ms is not None
+        ]
     if verdict.exit_code == 0:
         done = "Done." if plan.moves else "Nothing to do: everything is already there."
         parts.append(done)
@@ -194,6 +244,7 @@ def result_text(plan: Plan, run: Run, verdict: Verdict) -> str:
         parts += ["  " + reason.replace("\n", "\n  ") for reason in verdict.reasons]
         if any(isinstance(error, SafetyRuleRefusal) for error in run.failures.values()):
             parts.append(WAIT_PERIOD_HINT)
+    parts += run.notes
     return "\n".join(parts)
 
 

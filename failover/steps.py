@@ -3,8 +3,8 @@
 A step says what it will do (`describe`), whether it may and whether it still has to (`check`),
 does it (`act`) and waits until it is seen (`observe`). `execute` runs them in order. A step fails
 for the services it names; with `keep_going` the others' steps go on, because every service fails
-over on its own. To add work in front of the traffic switch (fencing and promoting a database, for
-example), put further steps into the list: nothing here knows what a step does.
+over on its own. Fencing and promoting a database are steps in front of the traffic switch
+(`database_steps`): nothing here knows what a step does.
 
 The downside of steps that look again each time is a few reads more than needed.
 """
@@ -41,6 +41,8 @@ class Options:
     """For the target to be seen from outside after an update."""
     need_probe: bool = True
     """Must the target region answer before traffic is sent there?"""
+    database_wait: float = 900.0
+    """For RDS to make another region the writer."""
 
 
 @dataclass(slots=True)
@@ -52,9 +54,18 @@ class Timeline:
     read_back_ms: int | None = None
     dns_ms: int | None = None
     first_answer_ms: int | None = None
+    database: dict[str, int] = field(default_factory=dict)
+    """Milestones of the database: drain, drained, promoted, fence_open, each with `_ms`."""
+
+    def stopped_ms(self) -> int | None:
+        """From the first moment in which writes may be refused until ARC sends traffic where they
+        are taken; what clients see is longer by what DNS needs."""
+        if self.accepted_ms is None or "drain_ms" not in self.database:
+            return None
+        return self.accepted_ms - self.database["drain_ms"]
 
     def document(self) -> dict[str, int | None]:
-        """The first as it is, the others counted from it."""
+        """The first as it is, the others counted from it; the database's as they are."""
         start = self.commanded_ms
 
         def since(ms: int | None) -> int | None:
@@ -66,6 +77,8 @@ class Timeline:
             "read_back_ms": since(self.read_back_ms),
             "dns_ms": since(self.dns_ms),
             "first_answer_ms": since(self.first_answer_ms),
+            **{f"{name.removesuffix('_ms')}_at_ms": ms for name, ms in self.database.items()},
+            **({"writes_stopped_ms": self.stopped_ms()} if self.database else {}),
         }
 
 
@@ -90,6 +103,8 @@ class Run:
     watches: dict[str, Watch] = field(default_factory=dict)
     reading: Reading | None = None
     """The last read-back."""
+    notes: list[str] = field(default_factory=list)
+    """What the operator has to know afterwards."""
     done: list[str] = field(default_factory=list)
     """The steps that ended well, for a report when the run is interrupted."""
     current: str | None = None

@@ -29,6 +29,7 @@ class Batch(Generic[K, V]):
     def __init__(self, tasks: Mapping[K, Callable[[], V]], workers: int = WORKERS) -> None:
         self._left = queue.SimpleQueue[tuple[K, Callable[[], V]]]()
         self._done = queue.SimpleQueue[tuple[K, V | Exception]]()
+        self.keys = tuple(tasks)
         self._expected = len(tasks)
         self.results: dict[K, V | Exception] = {}
         for item in tasks.items():

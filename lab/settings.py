@@ -56,7 +56,7 @@ class Profile:
     wait_period: float = 5.0
     """`WaitPeriodMs` of every safety rule: so long after a change another one is refused."""
     integration_dns_cache: float = 60.0
-    """So long at most API Gateway keeps an address, if the TTL is longer (AWS documents nothing)."""
+    """So long at most API Gateway keeps an address, whatever its TTL (AWS documents nothing)."""
 
 
 PROFILES = {

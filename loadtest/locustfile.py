@@ -19,10 +19,11 @@ from locust import events
 from locust.env import Environment
 from locust.runners import WorkerRunner
 
+from loadtest import todo
 from loadtest.errors import InputError
 from loadtest.recovery import Recovery, load
 from loadtest.traffic import Traffic
-from loadtest.users import user_classes, without_class
+from loadtest.users import USER_CLASSES, user_classes
 
 EXIT_USAGE = 2
 log = logging.getLogger("loadtest")
@@ -45,6 +46,8 @@ def _recovery() -> Recovery:
 
 recovery = _recovery()
 traffic = Traffic(recovery.regions)
+writing = todo.Writing(traffic, recovery.regions)
+USER_CLASSES["database"] = todo.todo_classes(writing)
 api_url = os.environ.get("API_URL") or (f"https://{recovery.api_host}" if recovery.api_host else "")
 # Locust takes the user classes from the names of this module.
 globals().update(user_classes(recovery, traffic, api_url))
@@ -106,14 +109,21 @@ def add_arguments(parser: Any) -> None:
         include_in_web_ui=False,
         help="Write one JSON line per second here, while the test runs.",
     )
+    todo.add_arguments(parser)
 
 
 def attach(environment: Environment, **_: Any) -> None:
     """Locust is set up in this process: start counting."""
+    try:
+        writing.attach(environment)
+    except InputError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_USAGE)
     traffic.attach(environment)
-    left_out = without_class(recovery)
-    if left_out and not isinstance(environment.runner, WorkerRunner):
-        log.warning("no traffic for %s: no user class for a database yet", ", ".join(left_out))
+    options: Any = environment.parsed_options
+    databases = [service.name for service in recovery.services if service.has_database]
+    if databases and not options.tokens_file and not isinstance(environment.runner, WorkerRunner):
+        log.warning("no traffic for %s: there is no --tokens-file", ", ".join(databases))
 
 
 hooks: Any = events

@@ -1,5 +1,9 @@
 """What was seen: outcomes of requests per service, region and tenth of a second. No I/O.
 
+Beside the outcomes there are marks: things that happened at a time and are no outcome of their own.
+An acknowledged write is one (the gap between two of them is what a move costs a writer), and an
+attempt that was followed by another.
+
 A `Record` is a heap of counters that can be cut (`take`) and added up (`merge`) in any order and
 grouping, so the parts that Locust's worker processes send give the same report as one process.
 Each counter of outcomes also keeps the exact times of its first and last request; merging takes
@@ -19,6 +23,15 @@ from typing import Any
 BUCKETS_PER_SECOND = 10
 FAILED = ""
 """Stands where a region's name stands, in the key of failed requests."""
+WRITES = "writes"
+"""Mark: a write was acknowledged. It is also counted as a good request."""
+REFUSED = "refused"
+"""Mark: a service said that it does not take writes now; the client asked again."""
+REPEATED = "repeated"
+"""Mark: an attempt at a write failed in another way; the client tried again."""
+CONTRADICTED = "contradicted"
+"""Mark: a row was not as it had been acknowledged. Whether it is lost, the ledger's check tells."""
+MARKS = (WRITES, REFUSED, REPEATED, CONTRADICTED)
 
 
 @dataclass(slots=True)
@@ -45,12 +58,16 @@ CellKey = tuple[int, str, str]
 class Record:
     """Mutable. Two records are equal when they hold the same counts and times."""
 
-    __slots__ = ("cells", "counters", "failures")
+    __slots__ = ("cells", "counters", "failures", "marks", "reasons")
 
     def __init__(self) -> None:
         self.cells: dict[CellKey, Cell] = {}
         self.failures: Counter[tuple[str, str]] = Counter()
         """(service, reason) → failed requests"""
+        self.marks: dict[CellKey, Cell] = {}
+        """The key's last part is one of MARKS."""
+        self.reasons: Counter[tuple[str, str, str]] = Counter()
+        """(service, mark, reason) → count, of the marks that have a reason"""
         self.counters: defaultdict[str, Counter[str]] = defaultdict(Counter)
         """Anything else that is counted, by group: `sockets`, `connections`, `resolver`."""
 
@@ -62,29 +79,31 @@ class Record:
     __hash__ = None  # type: ignore[assignment]
 
     def __bool__(self) -> bool:
-        return bool(self.cells or self.failures or any(self.counters.values()))
+        return bool(self.cells or self.failures or self.marks or any(self.counters.values()))
 
     def good(self, service: str, region: str, at: float) -> None:
         """One request of `service` was answered by `region`; its answer was complete at `at`."""
-        self._add((int(at * BUCKETS_PER_SECOND), service, region), 1, at, at)
+        _add(self.cells, (int(at * BUCKETS_PER_SECOND), service, region), 1, at, at)
 
     def failed(self, service: str, reason: str, at: float) -> None:
         """One request of `service` ended at `at` without a good answer, for `reason`."""
-        self._add((int(at * BUCKETS_PER_SECOND), service, FAILED), 1, at, at)
+        _add(self.cells, (int(at * BUCKETS_PER_SECOND), service, FAILED), 1, at, at)
         self.failures[service, reason] += 1
 
-    def _add(self, key: CellKey, count: int, first: float, last: float) -> None:
-        cell = self.cells.get(key)
-        if cell is None:
-            self.cells[key] = Cell(count, first, last)
-        else:
-            cell.add(count, first, last)
+    def mark(self, service: str, mark: str, at: float, reason: str = "") -> None:
+        """One of MARKS happened at `at`."""
+        _add(self.marks, (int(at * BUCKETS_PER_SECOND), service, mark), 1, at, at)
+        if reason:
+            self.reasons[service, mark, reason] += 1
 
     def merge(self, other: Record) -> None:
         """Adds `other` to this record; `other` stays as it is."""
         for key, cell in other.cells.items():
-            self._add(key, cell.count, cell.first, cell.last)
+            _add(self.cells, key, cell.count, cell.first, cell.last)
+        for key, cell in other.marks.items():
+            _add(self.marks, key, cell.count, cell.first, cell.last)
         self.failures.update(other.failures)
+        self.reasons.update(other.reasons)
         for group, counter in other.counters.items():
             self.counters[group].update(counter)
 
@@ -93,6 +112,8 @@ class Record:
         taken = Record()
         taken.cells, self.cells = self.cells, taken.cells
         taken.failures, self.failures = self.failures, taken.failures
+        taken.marks, self.marks = self.marks, taken.marks
+        taken.reasons, self.reasons = self.reasons, taken.reasons
         # The groups are emptied in place: other objects hold on to them while they count.
         for group, counter in self.counters.items():
             taken.counters[group].update(counter)
@@ -102,10 +123,9 @@ class Record:
     def to_wire(self) -> dict[str, Any]:
         """As lists and dictionaries of plain values, in one order for equal records."""
         return {
-            "cells": [
-                [*key, cell.count, cell.first, cell.last]
-                for key, cell in sorted(self.cells.items(), key=lambda item: item[0])
-            ],
+            "cells": _cells_to_wire(self.cells),
+            "marks": _cells_to_wire(self.marks),
+            "reasons": [[*key, count] for key, count in sorted(self.reasons.items()) if count],
             "failures": [
                 [service, reason, count]
                 for (service, reason), count in sorted(self.failures.items())
@@ -122,7 +142,11 @@ class Record:
     def from_wire(cls, wire: Mapping[str, Any]) -> Record:
         record = cls()
         for bucket, service, region, count, first, last in wire["cells"]:
-            record._add((bucket, service, region), count, first, last)
+            _add(record.cells, (bucket, service, region), count, first, last)
+        for bucket, service, mark, count, first, last in wire["marks"]:
+            _add(record.marks, (bucket, service, mark), count, first, last)
+        for service, mark, reason, count in wire["reasons"]:
+            record.reasons[service, mark, reason] += count
         for service, reason, count in wire["failures"]:
             record.failures[service, reason] += count
         for group, counter in wire["counters"].items():
@@ -133,7 +157,8 @@ class Record:
         """Totals per service: `requests`, `failed`, `by_region`, `failures` by reason.
 
         `requests` counts good and failed ones. A service of `expected` without a sample is listed
-        with zeros.
+        with zeros. A service with marks has the number of each in `marks`, and in `reasons` how
+        often each mark had which reason.
         """
         totals = {name: _no_totals() for name in expected}
         for (_, service, region), cell in sorted(self.cells.items(), key=lambda item: item[0]):
@@ -146,6 +171,12 @@ class Record:
                 by_region[region] = by_region.get(region, 0) + cell.count
         for (service, reason), count in sorted(self.failures.items()):
             totals.setdefault(service, _no_totals())["failures"][reason] = count
+        for (_, service, mark), cell in sorted(self.marks.items(), key=lambda item: item[0]):
+            marks = totals.setdefault(service, _no_totals()).setdefault("marks", {})
+            marks[mark] = marks.get(mark, 0) + cell.count
+        for (service, mark, reason), count in sorted(self.reasons.items()):
+            reasons = totals.setdefault(service, _no_totals()).setdefault("reasons", {})
+            reasons.setdefault(mark, {})[reason] = count
         return totals
 
     def timeline(self) -> list[dict[str, Any]]:
@@ -166,6 +197,38 @@ class Record:
             else:
                 entry["regions"][region] = numbers
         return list(entries.values())
+
+    def marks_in_time(self) -> list[dict[str, Any]]:
+        """The marks in order of time, as they stand in the report: `at` (start of the tenth of a
+        second), `service`, `mark`, `count`, `first`, `last`."""
+        return [
+            {
+                "at": bucket / BUCKETS_PER_SECOND,
+                "service": service,
+                "mark": mark,
+                "count": cell.count,
+                "first": cell.first,
+                "last": cell.last,
+            }
+            for (bucket, service, mark), cell in sorted(
+                self.marks.items(), key=lambda item: item[0]
+            )
+        ]
+
+
+def _add(cells: dict[CellKey, Cell], key: CellKey, count: int, first: float, last: float) -> None:
+    cell = cells.get(key)
+    if cell is None:
+        cells[key] = Cell(count, first, last)
+    else:
+        cell.add(count, first, last)
+
+
+def _cells_to_wire(cells: Mapping[CellKey, Cell]) -> list[list[Any]]:
+    return [
+        [*key, cell.count, cell.first, cell.last]
+        for key, cell in sorted(cells.items(), key=lambda item: item[0])
+    ]
 
 
 def _no_totals() -> dict[str, Any]:

@@ -40,9 +40,11 @@ def report(
         "regions": list(regions),
         "services": record.services(expected),
         "timeline": record.timeline(),
+        "marks": record.marks_in_time(),
         "sockets": counters.get("sockets", {}),
         "connections": counters.get("connections", {}),
         "resolver": counters.get("resolver", {}),
+        "tokens": counters.get("tokens", {}),
         "arguments": dict(arguments),
         "workers": dict(workers or {}),
     }
@@ -83,6 +85,8 @@ def summary(report_document: Mapping[str, Any]) -> str:
             f"{regions or 'no good answer'}"
         )
         lines.extend(f"    {n} x {reason}" for reason, n in total["failures"].items())
+        if "marks" in total:
+            lines.append(f"    {', '.join(f'{mark} {n}' for mark, n in total['marks'].items())}")
     lines.append("Sockets opened, by address")
     sockets = report_document["sockets"]
     lines.extend(f"  {address}: {n}" for address, n in sockets.items())

@@ -69,7 +69,7 @@ class Sender:
             content = bytes(response.read())
         except (OSError, HTTPParseError) as error:
             return Answer(0, reason=failure_reason(error))
-        known = {name.lower(): value for name, value in response.headers.items()}
+        known = {name.lower(): value for name, value in response.headers}
         return Answer(response.status_code, known, content)
 
 

@@ -55,6 +55,12 @@ ARGUMENTS = (
     "resolve_interval",
     "connect_timeout",
     "read_timeout",
+    "todo_writes_per_second",
+    "todo_writers",
+    "todo_write_share",
+    "todo_deadline",
+    "todo_pause",
+    "ledger",
 )
 
 
@@ -69,6 +75,8 @@ class Traffic:
         self.total = Record()
         """All that was cut so far; on a worker only until it was sent."""
         self.pace = Pace(0.0, 1)
+        self.users_with_own_pace = 0
+        """So many of all users do not follow `--rate`. Set before a test starts."""
         self._environment: Environment | None = None
         self._limits = Limits()
         self._resolver: Resolver | None = None
@@ -92,7 +100,21 @@ class Traffic:
         """Counts a request that failed now."""
         self.pending.failed(service, reason, time.time())
 
-    def _connection_pool(self, host: str, port: int, is_https: bool) -> TtlConnectionPool:
+    def mark(self, service: str, mark: str, reason: str = "") -> None:
+        """Counts something that is no outcome of a request; one of `loadtest.record.MARKS`."""
+        self.pending.mark(service, mark, time.time(), reason)
+
+    def token_pool(self, limits: Limits) -> TtlClientPool:
+        """A `client_pool` for token endpoints; its sockets are counted as `token_sockets`."""
+
+        def connections(host: str, port: int, is_https: bool) -> TtlConnectionPool:
+            return self._connection_pool(host, port, is_https, limits, "token_")
+
+        return TtlClientPool(connections)
+
+    def _connection_pool(
+        self, host: str, port: int, is_https: bool, limits: Limits | None = None, group: str = ""
+    ) -> TtlConnectionPool:
         if self._resolver is None:
             self._prepare()
         assert self._resolver is not None
@@ -101,10 +123,10 @@ class Traffic:
             host,
             port,
             self._resolver,
-            self._limits,
+            limits or self._limits,
             self._ssl_context if is_https else None,
-            counters["sockets"],
-            counters["connections"],
+            counters[f"{group}sockets"],
+            counters[f"{group}connections"],
         )
 
     def _prepare(self) -> None:
@@ -161,7 +183,7 @@ class Traffic:
         if not isinstance(runner, WorkerRunner):
             # Set on the options because Locust hands them, and so this, to the workers.
             options.total_users = runner.target_user_count
-        self.pace = Pace(options.rate, options.total_users)
+        self.pace = Pace(options.rate, options.total_users - self.users_with_own_pace)
         self.pending.take()
         self.total = Record()
         self._resolver = None
@@ -173,7 +195,7 @@ class Traffic:
             gevent.spawn(self._tick_until_finished, self._started_at)
 
     def _on_spawning_complete(self, user_count: int, **_: Any) -> None:
-        self.pace.users = max(user_count, 1)
+        self.pace.users = max(user_count - self.users_with_own_pace, 1)
 
     # Workers
 
@@ -279,7 +301,7 @@ class Traffic:
         assert self._environment is not None
         options = self._options
         arguments = {name: getattr(options, name) for name in ARGUMENTS}
-        arguments["users"] = self.pace.users
+        arguments["users"] = self.pace.users + self.users_with_own_pace
         arguments["host"] = self._environment.host
         workers = None
         if isinstance(self._environment.runner, MasterRunner):

@@ -4,7 +4,7 @@ A service is asked at `/<service>/` on the external API. The name of each reques
 statistics carries the region that answered, so the web UI shows a move as it happens.
 
 A service whose entry has a `database` cannot be driven by a user that only reads a stateless page:
-it needs a class of its own in `USER_CLASSES`, and is left out until it has one.
+the classes for it are in `loadtest.todo`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class ApiUser(FastHttpUser):
     abstract = True
     insecure = False
     max_redirects = 0
+    suffix = "User"
+    """Ends the name of the class that is made for a service."""
     service: str
     """Name of the service, as in recovery.json."""
     regions: tuple[str, ...]
@@ -95,17 +97,12 @@ class StatelessUser(ApiUser):
             return bad
 
 
-USER_CLASSES: dict[str, type[ApiUser]] = {"stateless": StatelessUser}
-"""The user class for each kind of service; the kind of a service with a database is `database`."""
+USER_CLASSES: dict[str, tuple[type[ApiUser], ...]] = {"stateless": (StatelessUser,)}
+"""The user classes for each kind of service; the kind of a service with a database is `database`."""
 
 
 def kind_of(service: Service) -> str:
     return "database" if service.has_database else "stateless"
-
-
-def without_class(recovery: Recovery) -> list[str]:
-    """The services that get no traffic because no class can drive them."""
-    return [s.name for s in recovery.services if kind_of(s) not in USER_CLASSES]
 
 
 def user_classes(recovery: Recovery, traffic: Traffic, host: str) -> dict[str, type[ApiUser]]:
@@ -115,20 +112,18 @@ def user_classes(recovery: Recovery, traffic: Traffic, host: str) -> dict[str, t
     """
     classes: dict[str, type[ApiUser]] = {}
     for service in recovery.services:
-        base = USER_CLASSES.get(kind_of(service))
-        if base is None:
-            continue
         name = "".join(part.capitalize() for part in re.split(r"[^0-9a-zA-Z]+", service.name))
-        classes[f"{name}User"] = type(
-            f"{name}User",
-            (base,),
-            {
-                "abstract": False,
-                "service": service.name,
-                "regions": recovery.regions,
-                "traffic": traffic,
-                "host": host or None,
-                "__doc__": f"Asks {service.name}.",
-            },
-        )
+        for base in USER_CLASSES.get(kind_of(service), ()):
+            classes[name + base.suffix] = type(
+                name + base.suffix,
+                (base,),
+                {
+                    "abstract": False,
+                    "service": service.name,
+                    "regions": recovery.regions,
+                    "traffic": traffic,
+                    "host": host or None,
+                    "__doc__": f"Asks {service.name}.",
+                },
+            )
     return classes

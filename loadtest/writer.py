@@ -81,6 +81,8 @@ class Stream:
             gevent.spawn(self._work, tenants[number % len(tenants)])
             for number in range(self._pace.users)
         ]
+        for greenlet in greenlets:
+            greenlet.link_exception(lambda _: self.stop())
         self._stopped.wait(seconds)
         self._stopped.set()
         gevent.joinall(greenlets, raise_error=True)

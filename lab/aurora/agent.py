@@ -198,7 +198,7 @@ class Agent:
             self._drop_connections()
             await self._keep_snapshot(resync)
             self._event(240, "Resynchronization of the cluster started")
-            await around.call(reseed, target, source)
+            await around.call(reseed, target, source, self._files.data(around.region))
             await around.call(target.follow, around.link(around.region), around.replication)
             await self._connected()
             await around.call(around.state.update, lambda s: s.without_resync(around.region))

@@ -28,6 +28,7 @@ from lab.aurora.state import Snapshot
 DUMP = "dump.sql"
 DESCRIPTION = "snapshot.json"
 _DUMP_SECONDS = 600.0
+_ERROR_DIRECTORY_NOT_EMPTY = 1010
 _SYSTEM_USERS = (LAB_ADMIN, REPLICATION, "root", "mysql", "mariadb.sys", "")
 
 
@@ -54,15 +55,16 @@ def take_snapshot(server: Server, folder: Path, snapshot: Snapshot) -> None:
     partial.replace(target / DUMP)
 
 
-def reseed(target: Server, source: Server) -> None:
+def reseed(target: Server, source: Server, data: Path) -> None:
     """Replace all that `target` holds by what `source` holds now. Raises AuroraError.
 
-    `target` must be a connection without a binary log (`logged=False`). Afterwards the target's GTID position is that of the copy and its own binary log is empty.
+    `target` must write no binary log (`logged=False`); `data` is its data directory. Afterwards its
+    GTID position is that of the copy, and its own binary log is empty.
     """
     target.query("SET GLOBAL read_only = ON")
     target.stop_following()
     for name in target.databases():
-        target.query(f"DROP DATABASE {identifier(name)}")
+        _drop_database(target, name, data)
     target.query("RESET MASTER")
     target.query("SET GLOBAL gtid_slave_pos = ''")
     _copy_users(target, source)
@@ -86,6 +88,20 @@ def reseed(target: Server, source: Server) -> None:
         raise AuroraError(f"mariadb-dump of {source.address}: {message[-500:]}")
     if not target.query("SELECT @@GLOBAL.gtid_slave_pos AS v")[0]["v"] and source.position():
         raise SqlFailed("the copy came without its position")
+
+
+def _drop_database(target: Server, name: str, data: Path) -> None:
+    """Also one whose dropping was cut off by kill -9, which leaves files that no table owns."""
+    try:
+        target.query(f"DROP DATABASE {identifier(name)}")
+    except SqlFailed as error:
+        if error.number != _ERROR_DIRECTORY_NOT_EMPTY:
+            raise
+        for orphan in (data / name).glob("*.ibd"):
+            table = f"{identifier(name)}.{identifier(orphan.stem)}"
+            target.query(f"DROP TABLE IF EXISTS {table}")  # if InnoDB itself still knows it
+            orphan.unlink(missing_ok=True)
+        target.query(f"DROP DATABASE IF EXISTS {identifier(name)}")
 
 
 def _copy_users(target: Server, source: Server) -> None:

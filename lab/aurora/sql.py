@@ -179,9 +179,10 @@ class Server:
             raise SqlFailed(f"{self.address}:{self.port} is still read-only")
 
     def stop_following(self) -> None:
-        if self.replication().configured:
-            self.query("STOP SLAVE")
-            self.query("RESET SLAVE ALL")
+        """Also where nothing is configured: kill -9 in the middle of that leaves half of it, with
+        which the server could configure nothing any more (error 1201)."""
+        self.query("STOP SLAVE")
+        self.query("RESET SLAVE ALL")
 
     def stop_receiving(self) -> None:
         if self.replication().configured:
@@ -194,7 +195,7 @@ class Server:
         if now.running and now.source == link:
             return
         if now.source != link:
-            self.query("STOP SLAVE")
+            self.stop_following()
             self.query(
                 "CHANGE MASTER TO MASTER_HOST = %s, MASTER_PORT = %s, MASTER_USER = %s,"
                 " MASTER_PASSWORD = %s, MASTER_CONNECT_RETRY = 1, MASTER_HEARTBEAT_PERIOD = 1,"

@@ -326,6 +326,8 @@ def running(world: World, *, table: bool = True) -> Iterator[World]:
             until(lambda: world.direct(WEST, "SHOW TABLES FROM todo"))
         yield world
     finally:
+        for event in world.events:
+            print(event)  # shown by pytest when the test fails
         for client in world._clients.values():
             client.close()
         for region in list(world.parts):

@@ -28,6 +28,7 @@ from aurora_support import (
 from botocore.exceptions import ClientError
 
 from lab.aurora import lost
+from lab.aurora.files import AuroraFiles
 
 DELAY = 0.064
 
@@ -268,3 +269,15 @@ def test_rebuilding_that_is_interrupted_begins_again_with_the_snapshot_that_was_
     world.caught_up(WEST, EAST)
     assert world.ids(EAST) == {"replicated", "serving"}
     assert [d["key"]["id"] for d in recover(world)[1]] == ["lost"]
+
+
+def test_files_that_no_table_owns_do_not_stop_the_rebuilding(world: World) -> None:
+    """What kill -9 leaves when it hits a DROP TABLE."""
+    world.kill_server(EAST)
+    world.failover(WEST)
+    (AuroraFiles(world.paths).data(EAST) / "todo" / "orphan.ibd").write_bytes(bytes(65536))
+    restart_old_primary(world)
+    with world.connect(WEST, user="admin") as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE orphan (id INT PRIMARY KEY)")
+    world.caught_up(WEST, EAST)
+    assert ("orphan",) in world.direct(EAST, "SHOW TABLES FROM todo")

@@ -66,9 +66,9 @@ def all_prose() -> str:
 # ---- Markdown
 
 
-def fenced(text: str, language: str) -> list[str]:
-    """The fenced blocks of one language, in order."""
-    return [body for said, body in _FENCE.findall(text) if said == language]
+def fenced(text: str, *languages: str) -> list[str]:
+    """The fenced blocks of these languages, in order."""
+    return [body for said, body in _FENCE.findall(text) if said in languages]
 
 
 def without_fences(text: str) -> str:
@@ -85,12 +85,9 @@ class Clone:
     folder: Path
 
     def environment(self, **more: str) -> dict[str, str]:
-        """A user's shell, but for AWS settings; packages that this checkout made are used again."""
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "PYTEST_"))}
-        for inherited in ("RECOVERY_FILE", "API_URL", "CA_FILE", "NAMESERVER", "MAKEFLAGS"):
-            kept.pop(inherited, None)
+        """A new shell; packages that this checkout has made already are used again."""
         build = os.environ.get("LAB_BUILD_DIR", str(ROOT / ".lab/build"))
-        return {**kept, "LAB_BUILD_DIR": build, **more}
+        return {**fresh_environment(), "LAB_BUILD_DIR": build, **more}
 
     def sh(self, script: str, timeout: float, **more: str) -> subprocess.CompletedProcess[str]:
         """Run a script that stops at the first command that fails; its whole family is ended."""
@@ -110,6 +107,13 @@ class Clone:
             cwd=self.folder, env=self.environment(**more), text=True, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
+
+
+def fresh_environment() -> dict[str, str]:
+    """This process's, without what AWS tools, another lab's `env` or an outer make put there."""
+    others = ("AWS_", "PYTEST_", "MAKE", "MFLAGS", "OPERATOR_CLIENT_SECRET")
+    lab = {"RECOVERY_FILE", "API_URL", "CA_FILE", "NAMESERVER", "TOKENS_FILE"}
+    return {k: v for k, v in os.environ.items() if not k.startswith(others) and k not in lab}
 
 
 def end(process: subprocess.Popen[str], number: int = signal.SIGTERM) -> None:

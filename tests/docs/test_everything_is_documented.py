@@ -84,7 +84,8 @@ OTHERS = {
 @pytest.mark.parametrize("page", OTHERS)
 def test_every_option_of_other_programs_is_on_its_page(page: str) -> None:
     text = (ROOT / page).read_text()
-    wanted = {o for path in sources(*OTHERS[page]) for o in added_options(ast.parse(path.read_text()))}
+    trees = [ast.parse(path.read_text()) for path in sources(*OTHERS[page])]
+    wanted = {option for tree in trees for option in added_options(tree)}
     assert wanted
     assert not sorted(option for option in wanted if not mentions(text, option))
 
@@ -108,8 +109,10 @@ def mentions(text: str, word: str) -> bool:
 
 
 def variables_read(tree: ast.Module) -> Iterator[str]:
-    """Names in `environ["X"]`, `environ.get("X")`, `"X" in environ`, `env_var="X"` and `required("X")`;
-    a constant of the module counts as its value."""
+    """Names in `environ["X"]`, `environ.get("X")`, `"X" in environ`, `env_var="X"`, `required("X")`
+
+    A constant of the module counts as its value.
+    """
     constants = {
         target.id: node.value.value
         for node in tree.body

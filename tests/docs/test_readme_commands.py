@@ -1,4 +1,5 @@
-"""What the README tells a reader to type works, in that order, in a fresh copy of the project.
+"""What the README tells a reader to type works, in that order, in a fresh copy of the project; and
+what the page about the lab does.
 
 Every `sh` block is run as it stands. Two lines are treated apart: `make test`, which would run this
 test again, and `make load`, which runs until it is stopped. The only settings are a free loopback
@@ -19,7 +20,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from docs_support import ROOT, Clone, end, fenced, free_port, make_clone, wait_for
+from docs_support import (
+    ROOT,
+    Clone,
+    end,
+    fenced,
+    free_port,
+    fresh_environment,
+    make_clone,
+    wait_for,
+)
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 
@@ -33,7 +43,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     try:
         yield made
     finally:
-        made.sh(".venv/bin/lab down", 60)
+        for directory in (".lab", ".lab-2", ".lab/demo"):
+            made.sh(f".venv/bin/lab down --lab-dir {directory}", 60)
 
 
 def test_the_readme_has_commands() -> None:
@@ -43,9 +54,7 @@ def test_the_readme_has_commands() -> None:
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.partition("\n")[0])
 def test_block_works(clone: Clone, block: str) -> None:
-    for tool in ("dig", "curl"):
-        if f"{tool} " in block and shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed here")
+    need(*(tool for tool in ("dig", "curl") if f"{tool} " in block))
     lines = [line for line in block.splitlines() if line != "make test"]
     stays = lines[-1] == "make load"
     script = "\n".join(lines[:-1] if stays else lines)
@@ -57,6 +66,23 @@ def test_block_works(clone: Clone, block: str) -> None:
         assert '"service":"service1"' in done.stdout.replace(" ", "")
     if stays:
         assert_load_test_answers(clone)
+
+
+def test_the_examples_of_the_lab_page_work(clone: Clone) -> None:
+    """All of them in order, as one reader would type them."""
+    need("dig", "curl")
+    lab_page = (ROOT / "docs/lab.md").read_text()
+    for block in fenced(lab_page, "sh", "python"):
+        is_python = block.startswith(("import", "from"))
+        script = f".venv/bin/python - <<'PYTHON'\n{block}PYTHON\n" if is_python else block
+        done = clone.sh(script, 120, LAB_ARGS=OWN_NETWORK)
+        assert done.returncode == 0, f"{block}\n{done.stdout}"
+
+
+def need(*tools: str) -> None:
+    for tool in tools:
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed here")
 
 
 def assert_evidence(reports: Path) -> None:
@@ -95,6 +121,7 @@ def test_the_clone_has_the_documented_console_scripts(clone: Clone) -> None:
 
 def test_make_test_runs_pytest() -> None:
     shown = subprocess.run(
-        ["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
-    )
+        ["make", "-n", "test"],
+        cwd=ROOT, env=fresh_environment(), capture_output=True, text=True, timeout=30, check=True,
+    )  # fmt: skip
     assert shown.stdout.splitlines() == ["./setup.sh dev", ".venv/bin/pytest"]

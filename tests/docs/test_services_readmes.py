@@ -7,7 +7,6 @@ white space does not matter.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from docs_support import ROOT, fenced
+from docs_support import ROOT, fenced, fresh_environment
 
 from infra.topology import load_topology
 
@@ -50,9 +49,8 @@ def beside_a_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def run(command: list[str], folder: Path, timeout: float) -> subprocess.CompletedProcess[str]:
-    mine = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
     return subprocess.run(
-        command, cwd=folder, env=mine, text=True, timeout=timeout, check=False,
+        command, cwd=folder, env=fresh_environment(), text=True, timeout=timeout, check=False,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
 
@@ -79,7 +77,8 @@ def test_documented_requests_get_the_documented_answers(folder: str, beside_a_la
     for block in blocks(folder):
         so_far = "set -eu\n"
         for commands, expected in steps(block):
-            done = run(["sh", "-c", f"{{ {so_far}\n}} >/dev/null 2>&1\n{commands}"], beside_a_lab, 60)
+            script = f"{{ {so_far}\n}} >/dev/null 2>&1\n{commands}"
+            done = run(["sh", "-c", script], beside_a_lab, 60)
             assert done.returncode == 0, done.stdout
             assert_has(done.stdout, expected)
             so_far += commands

@@ -1,0 +1,141 @@
+"""Which changes of a change set may be carried out. Pure.
+
+Two kinds of change are refused. What serves traffic or keeps keys and logins may be modified in
+place, but is replaced or removed only for steps that were named on purpose (`allowed`). And a
+database is never replaced, removed, moved between global clusters or detached from one, whatever
+was said: after a switchover CloudFormation's picture of a global database differs from the template
+for good (`GlobalCluster.SourceDBClusterIdentifier` is read back as the current writer,
+`DBCluster.GlobalClusterIdentifier` is not read back at all), and an update that "repairs" the
+latter with an empty value detaches a live region. Sources: schemas of AWS::RDS::GlobalCluster and
+AWS::RDS::DBCluster, coverage-roadmap issues 1856, 1857 and 2156.
+
+Downside: "everything but a list of harmless types" counts as serving traffic, so a new harmless
+type needs a line here before it can be replaced without a flag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from infra.backend import MODIFY, REMOVE, Change, ChangePlan
+from infra.errors import RefusedChangeError
+
+HARMLESS = frozenset({
+    "AWS::ApiGateway::Deployment",  # a snapshot; the stage points to the new one first
+    "AWS::CloudFormation::WaitConditionHandle",
+    "AWS::CloudWatch::Alarm",
+    "AWS::CloudWatch::Dashboard",
+    "AWS::Logs::LogGroup",
+    "AWS::Logs::MetricFilter",
+})  # fmt: skip
+
+DATABASE_TYPES = frozenset({
+    "AWS::RDS::GlobalCluster", "AWS::RDS::DBCluster", "AWS::RDS::DBInstance",
+})  # fmt: skip
+
+MEMBERSHIP = {
+    "AWS::RDS::GlobalCluster": ("SourceDBClusterIdentifier",),
+    "AWS::RDS::DBCluster": ("GlobalClusterIdentifier", "ReplicationSourceIdentifier"),
+}
+"""Properties that say who belongs to whom; a move changes what AWS reports for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A difference between a template and what is there."""
+
+    logical_id: str
+    type: str
+    property: str
+    kind: str
+    """REMOVE, ADD or NOT_EQUAL."""
+
+    @property
+    def expected(self) -> bool:
+        """It comes from a move of the database and is left alone."""
+        return self.property in MEMBERSHIP.get(self.type, ())
+
+
+def drifts(descriptions: Sequence[Mapping[str, Any]]) -> list[Drift]:
+    """The differences in `StackResourceDrifts` of DescribeStackResourceDrifts."""
+    return [
+        Drift(
+            str(each["LogicalResourceId"]),
+            str(each["ResourceType"]),
+            str(difference["PropertyPath"]).strip("/").split("/", 1)[0],
+            str(difference["DifferenceType"]),
+        )
+        for each in descriptions
+        for difference in each.get("PropertyDifferences", [])
+    ]
+
+
+def of_a_move(change: Change) -> bool:
+    """Nothing but the mark that a move of the database left; never to be carried out."""
+    names = MEMBERSHIP.get(change.type, ())
+    return change.action == MODIFY and bool(change.properties) and set(change.properties) <= set(
+        names
+    )
+
+
+def essential(changes: Sequence[Change]) -> tuple[Change, ...]:
+    """`changes` without what a move of the database left."""
+    return tuple(change for change in changes if not of_a_move(change))
+
+
+def faults(plan: ChangePlan, allowed: Collection[str] = ()) -> list[str]:
+    """Why `plan` must not be applied, one line each. `allowed`: names of steps in which what serves
+    traffic may be replaced or removed."""
+    found = []
+    for change in plan.changes:
+        what = f"{plan.step.name} ({plan.step.region}): {change.logical_id} ({change.type})"
+        if change.type in DATABASE_TYPES:
+            found += [f"{what} {why}" for why in _database_faults(change)]
+        elif change.type not in HARMLESS and plan.step.name not in allowed:
+            found += [f"{what} {why}" for why in _traffic_faults(change)]
+    return found
+
+
+def _database_faults(change: Change) -> list[str]:
+    names = set(change.properties) & set(MEMBERSHIP.get(change.type, ()))
+    if change.action == REMOVE:
+        return ["would be removed; a database is never removed by a deployment"]
+    if change.replaces:
+        return [f"would be replaced ({_names(change)}); a database is never replaced"]
+    if change.action == MODIFY and names:
+        return [
+            f"would get another {', '.join(sorted(names))}; that moves or detaches a live region. "
+            "Who belongs to whom is changed by `failover` only"
+        ]
+    return []
+
+
+def _traffic_faults(change: Change) -> list[str]:
+    if change.action == REMOVE:
+        return ["would be removed"]
+    if change.replaces:
+        certainty = "would" if change.replacement == "True" else "might"
+        return [f"{certainty} be replaced ({_names(change)})"]
+    return []
+
+
+def _names(change: Change) -> str:
+    return ", ".join(change.properties) or "reason not given"
+
+
+def refuse(plan: ChangePlan, allowed: Collection[str] = ()) -> None:
+    """Raises RefusedChangeError with everything that is wrong with `plan`."""
+    reasons = faults(plan, allowed)
+    if reasons:
+        raise refused(reasons)
+
+
+def refused(reasons: Sequence[str]) -> RefusedChangeError:
+    return RefusedChangeError(
+        "not done, because it would interrupt what is served:\n"
+        + "\n".join(f"  - {reason}" for reason in reasons),
+        "take the change back, or move the traffic away first and name the step: "
+        "infra deploy --allow-replacement STEP (for a database nothing allows it)",
+    )
