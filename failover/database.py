@@ -142,8 +142,11 @@ class DatabaseLook:
     """region → what it says of itself."""
     lags: Mapping[str, Lag] = field(default_factory=dict)
     """region → how far behind; the writer's region has none."""
+    snapshots: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """region → kept copies of volumes that it lost in failovers, the newest first."""
     causes: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    """(what, region) → why it was not seen; what: global, cluster, targets, depth, lag."""
+    """(what, region) → why it was not seen; what: global, cluster, targets, snapshots, depth,
+    lag."""
 
     def fences(self) -> dict[str, Fence]:
         """region → the fence as its database has it."""
@@ -153,7 +156,8 @@ class DatabaseLook:
         return max(self.fences().values(), key=lambda fence: fence.age, default=None)
 
     def cause(self, what: str, region: str) -> str:
-        return self.causes.get((what, region), "no answer in time")
+        other = self.causes.get(("depth", region), "no answer in time") if what == "lag" else None
+        return self.causes.get((what, region), other or "no answer in time")
 
 
 def available(targets: tuple[ProxyTarget, ...]) -> int:

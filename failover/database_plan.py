@@ -123,7 +123,7 @@ def judge(look: DatabaseLook, database: Database, target: str, mode: Mode) -> Da
         refusals = [other] if other else []
         if phase in (Phase.AWAY, Phase.DRAINED):
             found = _preflight(look, database, target, str(writer), phase)
-            facts = tuple(text for _, text in found)
+            facts = (*(text for good, text in found if good), *_kept(look))
             if mode is Mode.PLANNED:
                 refusals += [text for good, text in found if not good]
             else:
@@ -158,6 +158,7 @@ def _unseen(look: DatabaseLook, database: Database) -> list[str]:
     return [f"the RDS API tells nothing of {database.global_cluster}: {'; '.join(causes)}"]
 
 
+LAG = "replication lag"
 Finding = tuple[bool, str]
 """(is it as it should be, what was seen)."""
 
@@ -222,9 +223,9 @@ def _versions(look: DatabaseLook, writer: str, target: str) -> Finding:
 def _lag(look: DatabaseLook, target: str) -> Finding:
     lag = look.lags.get(target)
     if lag is None:
-        return False, f"replication lag of {target} is not known: {look.cause('lag', target)}"
+        return False, f"{LAG} of {target} is not known: {look.cause('lag', target)}"
     good = lag.ms is not None and lag.ms <= LAG_LIMIT_MS
-    return good, f"replication lag of {target}: {lag.describe()} (at most {LAG_LIMIT_MS} ms)"
+    return good, f"{LAG} of {target}: {lag.describe()} (at most {LAG_LIMIT_MS} ms)"
 
 
 def _instances(look: DatabaseLook, target: str) -> Finding:
@@ -249,6 +250,15 @@ def _proxy(look: DatabaseLook, database: Database, target: str) -> Finding:
     return bool(targets) and not odd, text + (f" ({', '.join(odd)})" if odd else "")
 
 
+def _kept(look: DatabaseLook) -> list[str]:
+    """Nothing to do with this move, but an operator must not forget them."""
+    return [
+        f"kept in {region} of an earlier failover, with what it had not replicated: {names[0]}"
+        for region, names in look.snapshots.items()
+        if names
+    ]
+
+
 def _unplanned(
     look: DatabaseLook, database: Database, target: str, found: list[Finding]
 ) -> tuple[list[str], list[str]]:
@@ -260,8 +270,8 @@ def _unplanned(
         hopeless.append(f"{target} is no member of the global cluster")
     elif member.synchronization not in (CONNECTED, ""):
         hopeless.append(f"the replica in {target} is {member.synchronization}: it has no data")
-    warnings = [text for good, text in found if not good]
-    if not warnings:
+    warnings = [text for good, text in found if not good and not text.startswith(LAG)]
+    if all(good for good, _ in found):
         warnings.append(
             f"the region of the writer seems well: without --allow-data-loss {target} could become "
             "the writer and nothing would be lost"

@@ -69,6 +69,7 @@ class DatabaseObserver:
             tasks["depth", region] = partial(operator.depth, service, region, ROUTE_TIMEOUT)
             tasks["global", region] = partial(rds.global_cluster, region, database.global_cluster)
             tasks["cluster", region] = partial(rds.cluster, region, database.clusters[region])
+            tasks["snapshots", region] = partial(rds.snapshots, region, database.clusters[region])
             tasks["targets", region] = partial(rds.targets, region, database.proxies[region])
         started = time.monotonic()
         batch = Batch(tasks)
@@ -84,6 +85,7 @@ class DatabaseObserver:
             targets=seen.good("targets"),
             depths=depths,
             lags=lags,
+            snapshots=seen.good("snapshots"),
             causes={**seen.causes, **causes},
         )
 

@@ -48,14 +48,14 @@ class Drift:
 
     logical_id: str
     type: str
-    property: str
+    name: str
     kind: str
     """REMOVE, ADD or NOT_EQUAL."""
 
     @property
     def expected(self) -> bool:
         """It comes from a move of the database and is left alone."""
-        return self.property in MEMBERSHIP.get(self.type, ())
+        return self.name in MEMBERSHIP.get(self.type, ())
 
 
 def drifts(descriptions: Sequence[Mapping[str, Any]]) -> list[Drift]:

@@ -18,7 +18,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,8 @@ from lab.stacks import deploy, outputs_before_applications
 
 START_SECONDS = 20.0
 """A process that is not ready by then has failed."""
+
+MIGRATE_SECONDS = 60.0
 
 Say = Callable[[str], None]
 
@@ -105,7 +107,7 @@ class Lab:
         if "global" in missing:
             control.call(self.paths.socket("global"), "switch_primaries_on", services=document)
         self._migrate(topology)
-        self._await_answers(topology, settings)
+        self._await_answers(topology, settings, settings.regions)
         write_public_face(self.paths, settings, topology, self.processes)
         self.say(f"up after {time.monotonic() - began:.1f} s: {api_url(settings)}")
 
@@ -166,31 +168,36 @@ class Lab:
         return "\n".join([*(f"  {line}" for line in lines[-15:]), f"  (all of it: {path})"])
 
     def _migrate(self, topology: Topology) -> None:
-        """Bring the schema up to date, in the writer's region; a region that is not refuses.
+        """Bring the schema up to date, in the writer's region, as after a deployment."""
+        services = [s.name for s in topology.services.values() if s.database]
+        writer = next((r for r in topology.regions if self._is_writer(r)), None)
+        if not services or writer is None:
+            return  # with the writer's region down there is nothing that could be migrated
+        for service in services:
+            answer = control.call(
+                self.paths.socket(writer),
+                "invoke",
+                timeout=MIGRATE_SECONDS,
+                function=f"{service}-{writer}-migrate",
+                payload={"primary_region": topology.primary},
+            )
+            applied = ", ".join(answer["applied"]) or "none new"
+            self.say(f"migrations of {service} in {writer}: {applied}")
 
-        As after a deployment. A writer that is down or has moved elsewhere has been migrated.
-        """
-        alive = {p.name for p in self.processes.alive()}
-        for service in topology.services.values():
-            if service.database and topology.primary in alive:
-                function = f"{service.name}-{topology.primary}-migrate"
-                answer = control.call(
-                    self.paths.socket(topology.primary),
-                    "invoke",
-                    timeout=60,
-                    function=function,
-                    payload={"primary_region": topology.primary},
-                )
-                self.say(f"migrations of {service.name}: {json.dumps(answer)}")
+    def _is_writer(self, region: str) -> bool:
+        if self.processes.get(region) is None:
+            return False
+        status = control.call(self.paths.socket(region), "status")
+        return bool(status.get("aurora", {}).get("role") == "writer")
 
-    def _await_answers(self, topology: Topology, settings: Settings) -> None:
-        """Every service, in every region that is not on purpose down, answers through TLS."""
+    def _await_answers(
+        self, topology: Topology, settings: Settings, regions: Iterable[str]
+    ) -> None:
+        """Every service answers in these regions, through TLS."""
         context = certs.client_context(self.paths.ca)
-        alive = {p.name for p in self.processes.alive()}
         wanted = [
             (region, topology.pinned_host(service, region))
-            for region in settings.regions
-            if region in alive
+            for region in regions
             for service in topology.services
         ]
         def ask(item: tuple[str, str]) -> str | None:
@@ -254,7 +261,7 @@ class Lab:
             missing = [n for n in names if self.processes.get(n) is None]
             check_ports(settings, missing)
             self._spawn_all(settings, missing)
-            self._await_answers(topology, settings)
+            self._await_answers(topology, settings, [region])
             write_public_face(self.paths, settings, topology, self.processes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lab import control
@@ -45,27 +46,70 @@ def _ask(lab: Lab, name: str) -> Any:
         return {"error": str(error)}
 
 
-def render(status: dict[str, Any]) -> str:
-    """The same for a person."""
+def render(status: Mapping[str, Any]) -> str:
+    """The same for a person: processes, what DNS answers, switches, and every fault that is on."""
+    parts = status.get("parts", {})
     lines = [f"lab: {status['state']}"]
     for name, state in status["processes"].items():
-        lines.append(f"  {name:<14} {state}{_error(name, status)}")
+        error = parts.get(name, {}).get("error")
+        lines.append(f"  {name:<14} {state}" + (f"  ({error})" if error else ""))
+    lines += _global_lines(parts.get("global", {}))
+    for region, part in parts.items():
+        if "aurora" in part:
+            lines.append(f"database in {region}: {_database(part['aurora'])}")
+    faults = [f"  {fault}" for fault in _faults(status)]
+    return "\n".join([*lines, "faults", *(faults or ["  none"])])
+
+
+def _global_lines(part: Mapping[str, Any]) -> list[str]:
+    if "arc" not in part:
+        return []
+    names = [n for n in part["route53"]["names"] if n["type"] == "A"]
+    controls = part["arc"]["routing_controls"]
+    return [
+        "DNS answers",
+        *(f"  {n['name']:<34} {_shares(n['answers'])}" for n in names),
+        "routing controls",
+        *(f"  {c['name']:<34} {c['state']}" for c in controls),
+    ]
+
+
+def _shares(answers: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(
+        " ".join(a["values"]) + ("" if a["share"] == 1 else f" ({a['share']:.0%})")
+        for a in answers
+    )
+
+
+def _database(aurora: Mapping[str, Any]) -> str:
+    replication = aurora["replication"]
+    if replication is None:
+        return str(aurora["role"])
+    running = "replicating" if replication["running"] else "not replicating"
+    return f"{aurora['role']}, {running}"
+
+
+def _faults(status: Mapping[str, Any]) -> Iterator[str]:
+    """Everything that is not as it was after the start."""
+    for name, state in status["processes"].items():
+        if state != "alive":
+            yield f"{name} is {state}"
     parts = status.get("parts", {})
-    if "global" in parts and "arc" in parts["global"]:
-        arc = parts["global"]["arc"]
-        lines += ["routing controls"]
-        lines += [f"  {c['name']:<28} {c['state']}" for c in arc["routing_controls"]]
-        lines += ["ARC endpoints"]
-        lines += [
-            f"  {e['region']:<16} {e['url']}  {_fault(e['fault'])}" for e in arc["endpoints"]
-        ]
-    return "\n".join(lines)
+    for endpoint in parts.get("global", {}).get("arc", {}).get("endpoints", ()):
+        if endpoint["fault"] != "none":
+            yield f"ARC endpoint {endpoint['region']}: {endpoint['fault']}"
+    for region in parts.get("global", {}).get("route53", {}).get("unavailable_regions", ()):
+        yield f"API Gateway of {region}: down"
+    for region, part in parts.items():
+        yield from (f"{region}: {fault}" for fault in _region_faults(part))
 
 
-def _error(name: str, status: dict[str, Any]) -> str:
-    fault = status.get("parts", {}).get(name, {}).get("error")
-    return f"  ({fault})" if fault else ""
-
-
-def _fault(mode: str) -> str:
-    return "" if mode == "none" else f"FAULT: {mode}"
+def _region_faults(part: Mapping[str, Any]) -> Iterator[str]:
+    if part.get("apigateway", {}).get("cut"):
+        yield "cut off"
+    if part.get("aurora", {}).get("link", {}).get("cut"):
+        yield "replication cut"
+    for name, function in part.get("lambda", {}).get("functions", {}).items():
+        if function["fault"] is not None:
+            what = ", ".join(f"{k} {v}" for k, v in function["fault"].items() if v)
+            yield f"function {name}: {what}"

@@ -25,6 +25,8 @@ BARS = 96
 LANE = 10
 """Height of the lane of failures."""
 LABEL_ROW = 17
+WRITE_LANE = 13
+"""Height of each lane of stretches below the failures, with the space above it."""
 CHARACTER = 7.4
 """Estimated width of a label's character, on the generous side."""
 STEPS = (0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400)
@@ -117,12 +119,15 @@ def chart(
     marks: Sequence[Mark],
     regions: Sequence[str],
     ident: str,
+    lanes: Sequence[tuple[str, str, Sequence[tuple[float, float]]]] = (),
 ) -> str:
-    """The SVG. `ident` makes its ids unique on the page; `regions` fixes the colours' order."""
+    """The SVG. `ident` makes its ids unique on the page; `regions` fixes the colours' order;
+    `lanes` are (label, class, stretches of time) drawn below the columns."""
     rows = _label_rows(marks, axis)
     top = LABEL_ROW * (max(rows, default=0) + 1) + 8
     bottom = top + BARS
-    height = bottom + LANE + 24
+    end = bottom + LANE + WRITE_LANE * len(lanes)
+    height = end + 24
     parts = [
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" '
         f'aria-labelledby="{ident}-title {ident}-desc">',
@@ -131,8 +136,9 @@ def chart(
         f'<rect class="plot" x="{LEFT}" y="{top}" width="{PLOT}" height="{BARS}"/>',
         *_stretches(marks, axis, top),
         *_columns(counted, axis, top, regions),
-        *_axis(axis, top, bottom),
-        *_marks(marks, rows, axis, bottom + LANE),
+        *_axis(axis, top, bottom, end),
+        *_lanes(lanes, axis, bottom + LANE),
+        *_marks(marks, rows, axis, end),
         "</svg>",
     ]
     return "\n".join(parts)
@@ -191,7 +197,26 @@ def _stretches(marks: Sequence[Mark], axis: Axis, top: float) -> list[str]:
     ]
 
 
-def _axis(axis: Axis, top: float, bottom: float) -> list[str]:
+def _lanes(
+    lanes: Sequence[tuple[str, str, Sequence[tuple[float, float]]]], axis: Axis, top: float
+) -> list[str]:
+    parts = []
+    for number, (label, css, stretches) in enumerate(lanes):
+        y = top + WRITE_LANE * number + 4
+        parts.append(
+            f'<text class="tick" x="{LEFT - 6}" y="{y + 8}" text-anchor="end">{escape(label)}</text>'
+        )
+        for start, end in stretches:
+            width = max(axis.x(end) - axis.x(start), 1.0)
+            when = f"{start - axis.start:.2f}–{end - axis.start:.2f} s"
+            parts.append(
+                f'<rect class="{css}" x="{axis.x(start):.2f}" y="{y}" width="{width:.2f}" '
+                f'height="{WRITE_LANE - 5}"><title>{escape(label)} {when}</title></rect>'
+            )
+    return parts
+
+
+def _axis(axis: Axis, top: float, bottom: float, end: float) -> list[str]:
     parts = [
         f'<text class="tick" x="{LEFT - 6}" y="{top + 9}" text-anchor="end">100 %</text>',
         f'<text class="tick" x="{LEFT - 6}" y="{bottom}" text-anchor="end">0 %</text>',
@@ -202,7 +227,7 @@ def _axis(axis: Axis, top: float, bottom: float) -> list[str]:
         x = axis.x(axis.start + second)
         parts.append(
             f'<line class="axis" x1="{x:.2f}" x2="{x:.2f}" y1="{bottom}" y2="{bottom + 4}"/>'
-            f'<text class="tick" x="{x:.2f}" y="{bottom + LANE + 12}" '
+            f'<text class="tick" x="{x:.2f}" y="{end + 12}" '
             f'text-anchor="middle">{second} s</text>'
         )
     return parts

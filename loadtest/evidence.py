@@ -24,6 +24,8 @@ request failed outside of an outage (an outage: from a kill until the evacuation
 of all during a planned move; when a move never arrived; when a service has no sample at all or none
 in one of the phases between commands; or when counts were lost.
 
+Services that are written to have more numbers and reasons: see `loadtest.losses`.
+
 Moves of the external API itself change which gateway answers, which no answer tells. Of them only
 failed requests, of all services together, can be seen: they are listed under `api`.
 
@@ -42,6 +44,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from loadtest import losses
 from loadtest.errors import InputError
 from loadtest.moves import (
     EVACUATION,
@@ -77,9 +80,13 @@ Cells = Mapping[str, Sequence[tuple[str, Cell]]]
 
 
 def judge(
-    report: Mapping[str, Any], moves: Sequence[Move], settle: float = DEFAULT_SETTLE
+    report: Mapping[str, Any],
+    moves: Sequence[Move],
+    settle: float = DEFAULT_SETTLE,
+    results: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Returns the document of `--json`. `moves` are in order of time, `settle` is in seconds.
+    """Returns the document of `--json`. `moves` are in order of time, `settle` is in seconds,
+    `results` are what `loadtest.ledger` found, in order of time.
 
     Raises `InputError` when the moves contradict each other.
     """
@@ -100,6 +107,12 @@ def judge(
     for name in services:
         events = _service_events(name, cells[name], courses[name], moves)
         reasons.extend(_arrival_reasons(name, courses[name], events))
+        marks = losses.marks_of(report, name)
+        if marks:
+            events = losses.with_writes(name, events, marks, results)
+            moved = [transition.move.commanded_at for transition in courses[name].transitions]
+            keeps_ledger = bool(report["arguments"].get("ledger"))
+            reasons.extend(losses.reasons(name, events, moved, keeps_ledger, results))
         documents[name] = {**report["services"][name], "events": events}
     return {
         "version": 1,
@@ -246,6 +259,14 @@ def _run_reasons(report: Mapping[str, Any], moves: Sequence[Move]) -> list[str]:
         reasons.append("no service was requested")
     if report["started_at"] is None:
         return [*reasons, "the load test was never started"]
+    unseen = {
+        name
+        for move in moves
+        if move.kind == PLANNED_MOVE
+        for name in move.services or ()
+        if name != EXTERNAL_API and name not in report["services"]
+    }
+    reasons.extend(f"{name} was moved, but never requested" for name in sorted(unseen))
     reasons.extend(
         f"{describe(move)}: commanded while there was no traffic"
         for move in moves
@@ -346,6 +367,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--report", required=True, help="the load test's JSON report")
     parser.add_argument("--moves", required=True, help="JSON list of what was commanded")
+    parser.add_argument(
+        "--ledger-result",
+        action="append",
+        default=[],
+        help="a result of python -m loadtest.ledger; may be given often",
+    )
     parser.add_argument("--json", help="write the evidence here")
     parser.add_argument("--html", help="write the page here")
     parser.add_argument("--title", default="Failover evidence", help="the page's title")
@@ -360,7 +387,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         report = _read_report(options.report)
         moves = parse(_read(options.moves), report["regions"])
-        evidence = judge(report, moves, options.settle)
+        results = [losses.load_result(path) for path in options.ledger_result]
+        results.sort(key=lambda result: float(result["read_at"]))
+        evidence = judge(report, moves, options.settle, results)
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_USAGE
@@ -369,7 +398,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.html:
         Path(options.html).parent.mkdir(parents=True, exist_ok=True)
         Path(options.html).write_text(
-            page(evidence, report["timeline"], options.title), encoding="utf-8"
+            page(evidence, report["timeline"], options.title, report.get("marks", ())),
+            encoding="utf-8",
         )
     sys.stdout.write(f"verdict: {evidence['verdict']}\n")
     sys.stdout.writelines(f"  - {reason}\n" for reason in evidence["reasons"])

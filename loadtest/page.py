@@ -15,6 +15,9 @@ from html import escape
 from typing import Any
 
 from loadtest.chart import Axis, Mark, chart, columns, story
+from loadtest.losses import marks_of, stretches
+from loadtest.page_writes import write_tiles, writes_section
+from loadtest.record import REFUSED, WRITES
 
 STYLE = """
 :root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--ink:#1c2024;--soft:#60646c;--line:#d9dce1;
@@ -47,6 +50,7 @@ margin:12px 0;overflow-x:auto}
 .head{display:flex;flex-wrap:wrap;gap:4px 14px;align-items:baseline;justify-content:space-between}
 svg{display:block;width:100%;min-width:760px;height:auto}
 svg text{font-size:11.5px;fill:var(--soft)}
+.writes{fill:var(--good)}.refused{fill:var(--region-1)}
 .plot{fill:var(--plot)}.axis{stroke:var(--line)}.moving{fill:var(--moving)}
 .region-0{fill:var(--region-0)}.region-1{fill:var(--region-1)}.region-2{fill:var(--region-2)}
 .region-3{fill:var(--region-3)}.region-4{fill:var(--region-4)}.region-5{fill:var(--region-5)}
@@ -75,15 +79,20 @@ HATCH = (
     '<line class="hatch-line" x1="0" y1="0" x2="0" y2="5"/></pattern></defs></svg>'
 )
 DASH = "–"
+MINIMUM_GAP = 0.15
+"""Seconds without an acknowledged write that are shown as a gap, at the least."""
+Stretches = Sequence[tuple[float, float]]
+"""(from, to) in seconds since the epoch."""
 
 
 def page(
     evidence: Mapping[str, Any],
     timeline: Sequence[Mapping[str, Any]],
     title: str = "Failover evidence",
+    marks: Sequence[Mapping[str, Any]] = (),
 ) -> str:
-    """The whole file. `evidence` is what `loadtest.evidence.judge` returned, `timeline` the
-    report's."""
+    """The whole file. `evidence` is what `loadtest.evidence.judge` returned, `timeline` and `marks`
+    are the report's."""
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="soft">{escape(_when(evidence))}</p>',
@@ -91,10 +100,11 @@ def page(
         _tiles(evidence),
         "<h2>Which region answered</h2>",
         _legend(evidence["regions"]),
-        *_charts(evidence, timeline),
+        *_charts(evidence, timeline, marks),
         "<h2>Numbers</h2>",
         _services_table(evidence),
         _events_table(evidence),
+        writes_section(evidence),
         _connections(evidence),
     ]
     return (
@@ -147,6 +157,7 @@ def _tiles(evidence: Mapping[str, Any]) -> str:
         ("Failed in all", f"{failed:,}", ""),
         ("Longest planned move", planned, ""),
         ("Longest outage by a kill", unplanned, ""),
+        *write_tiles(evidence),
     ]
     return (
         '<dl class="tiles">'
@@ -182,7 +193,11 @@ def _legend(regions: Sequence[str]) -> str:
     )
 
 
-def _charts(evidence: Mapping[str, Any], timeline: Sequence[Mapping[str, Any]]) -> list[str]:
+def _charts(
+    evidence: Mapping[str, Any],
+    timeline: Sequence[Mapping[str, Any]],
+    marks: Sequence[Mapping[str, Any]],
+) -> list[str]:
     if evidence["started_at"] is None:
         return []
     fewest = min((s["requests"] for s in evidence["services"].values()), default=0)
@@ -197,6 +212,7 @@ def _charts(evidence: Mapping[str, Any], timeline: Sequence[Mapping[str, Any]]) 
             _marks(name, service, evidence["moves"]),
             evidence["regions"],
             f"chart-{number}",
+            _lanes(marks, name),
         )
         cards.append(
             f'<section class="card"><div class="head"><h3>{escape(name)}</h3>'
@@ -204,6 +220,21 @@ def _charts(evidence: Mapping[str, Any], timeline: Sequence[Mapping[str, Any]]) 
             f'</span></div>{svg}<p class="soft">{escape(story(counted, axis))}</p></section>'
         )
     return cards
+
+
+def _lanes(marks: Sequence[Mapping[str, Any]], name: str) -> list[tuple[str, str, Stretches]]:
+    """What is drawn below the columns of a service that is written to: (label, class, when)."""
+    own = marks_of({"marks": marks}, name)
+    if not own:
+        return []
+    writes = own.get(WRITES, [])
+    # A pause that is usual at this rate is no gap.
+    usual = 4 * (writes[-1].last - writes[0].first) / sum(c.count for c in writes) if writes else 0
+    join = max(MINIMUM_GAP, usual)
+    return [
+        ("writes", "writes", stretches(writes, join)),
+        ("refused", "refused", stretches(own.get(REFUSED, []), MINIMUM_GAP)),
+    ]
 
 
 def _marks(name: str, service: Mapping[str, Any], moves: Sequence[Mapping[str, Any]]) -> list[Mark]:

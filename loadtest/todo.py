@@ -55,7 +55,7 @@ def add_arguments(parser: Any) -> None:
         default="",
         env_var="TOKENS_FILE",
         include_in_web_ui=False,
-        help="JSON file with a client per region. Without it a service with a database is left out.",
+        help="JSON file of clients. Without it services with a database are left out.",
     )
     parser.add_argument(
         "--todo-writes-per-second",
@@ -192,7 +192,7 @@ class TodoUser(ApiUser):
 
     def on_start(self) -> None:
         tenant = self.writing.tenant()
-        api = Sender(self._clients, f"{self.host}/{self.service}")
+        api = Sender(self._clients, f"{(self.host or '').rstrip('/')}/{self.service}")
         self._send: Send = authorized(api, self.writing.tokens(tenant))
         self._author = Author(secrets.token_hex(6), tenant, random.Random())  # noqa: S311
         self._writer = Writer(self._send, self.writing.patience, self._attempt, gevent.sleep)

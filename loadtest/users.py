@@ -98,7 +98,7 @@ class StatelessUser(ApiUser):
 
 
 USER_CLASSES: dict[str, tuple[type[ApiUser], ...]] = {"stateless": (StatelessUser,)}
-"""The user classes for each kind of service; the kind of a service with a database is `database`."""
+"""The user classes for each kind of service; `database` is the kind of one that has a database."""
 
 
 def kind_of(service: Service) -> str:

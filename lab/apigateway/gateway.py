@@ -149,7 +149,7 @@ class RegionalGateway:
         """Counters since the start; latencies in milliseconds."""
         return {
             "hosts": list(self._hosts.names),
-            "is_cut": self._is_cut,
+            "cut": self._is_cut,
             "requests": self._by_status.total(),
             "by_status": {str(status): count for status, count in self._by_status.items()},
             "gateway_responses": dict(self._refusals),

@@ -10,7 +10,7 @@ resync           a lost volume kept and replaced
 agent            keeps a region's server in its role
 splice           two connections joined, with a delay
 proxy, link      RDS Proxy's endpoints, the replication link
-rds, xml         the RDS API
+rds, query       the RDS API, and its protocol
 secretsmanager   GetSecretValue
 api              the HTTP listener of both
 service          a region's part as a whole

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
-from lab.aurora import xml
+from lab.aurora import query
 from lab.aurora.errors import ApiError, AuroraError
 from lab.http1 import HttpServer, Request, encode_response
 
@@ -95,11 +95,11 @@ class Api:
             if params.get("Version") != _VERSION:
                 raise ApiError("NoSuchVersion", f"the API version is {_VERSION}")
             answer = await self._rds(params)
-            return 200, xml.result(params["Action"], answer, request_id)
+            return 200, query.result(params["Action"], answer, request_id)
         except ApiError as error:
-            return error.status, xml.error(error.code, error.message, error.status, request_id)
+            return error.status, query.error(error.code, error.message, error.status, request_id)
         except AuroraError as error:
-            return 500, xml.error("InternalFailure", str(error), 500, request_id)
+            return 500, query.error("InternalFailure", str(error), 500, request_id)
 
     def _check_signature(self, headers: Mapping[str, str], service: str) -> None:
         text = headers.get("authorization", "")

@@ -12,48 +12,18 @@ could not know on AWS.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from lab.aurora.agent import View
 from lab.aurora.errors import ApiError
 from lab.aurora.layout import SERVER_PORT, Cluster, Layout, resource_id
+from lab.aurora.query import Members, Parameters
 from lab.aurora.state import GlobalState, Kind, Operation, Snapshot, StateFile, Step, begin
-from lab.aurora.xml import Members
 
 Answer = dict[str, Any]
 _STATUS = {Kind.SWITCHOVER: "switching-over", Kind.FAILOVER: "failing-over"}
-
-
-@dataclass(frozen=True, slots=True)
-class Parameters:
-    """The parameters of one call."""
-
-    values: Mapping[str, str]
-
-    def get(self, name: str) -> str:
-        return self.values.get(name, "")
-
-    def required(self, name: str) -> str:
-        value = self.get(name)
-        if not value:
-            raise ApiError("MissingParameter", f"The request must contain the parameter {name}")
-        return value
-
-    def flag(self, name: str) -> bool:
-        value = self.get(name).lower()
-        if value not in ("", "true", "false"):
-            raise ApiError("InvalidParameterValue", f"{name} must be true or false")
-        return value == "true"
-
-    def filtered(self, name: str) -> set[str]:
-        """The values of the filter of that name; a set of nothing if it is absent."""
-        for key, value in self.values.items():
-            if key.endswith(".Name") and value == name:
-                prefix = key.removesuffix("Name") + "Values."
-                return {v for k, v in self.values.items() if k.startswith(prefix)}
-        return set()
 
 
 class RdsApi:
@@ -403,5 +373,3 @@ def _targets(cluster: Cluster, view: View) -> list[Answer]:
 
 def _invalid_global(message: str) -> ApiError:
     return ApiError("InvalidGlobalClusterStateFault", message)
-
-

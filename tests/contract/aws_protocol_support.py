@@ -10,7 +10,9 @@ Downside: signatures are not verified, only that there is one. Patterns in a dia
 `re` does not know (`\\p{L}` in tags) are not checked. What the models do not say, such as which
 values go together, a stand-in has to check by itself.
 
-    Refused(code, message, status)      what the caller is answered; `ByModel` where the model says so
+    Refused            what the caller is answered
+    ├── ByModel        the service model does not allow the request
+    └── NotImitated    a stand-in lacks the operation; 501
 """
 
 from __future__ import annotations
@@ -46,6 +48,13 @@ class ByModel(Refused):
         super().__init__("ValidationException", message)
 
 
+class NotImitated(Refused):
+    """The operation exists, but not here."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("NotImplemented", message, 501)
+
+
 @dataclass(frozen=True)
 class Request:
     service: str
@@ -65,7 +74,7 @@ def service_model(name: str) -> ServiceModel:
 
 
 def read(method: str, target: str, headers: Mapping[str, str], body: bytes) -> Request:
-    """The request as its operation's parameters. Raises Refused."""
+    """The request taken apart; `validate` it next. Raises Refused for what has no place in it."""
     signed = _SCOPE.search(headers.get("Authorization", ""))
     if signed is None:
         raise Refused("MissingAuthenticationToken", "the request is not signed", 403)
@@ -78,7 +87,6 @@ def read(method: str, target: str, headers: Mapping[str, str], body: bytes) -> R
         pairs = parse_qsl(query, keep_blank_values=True)
         operation, found, pairs = _route(model, method, path, pairs)
         params = _read_rest(operation, found, pairs, body)
-    _validate(operation, params)
     return Request(service, region, operation, params, method, path)
 
 
@@ -229,7 +237,9 @@ def _scalar(shape: Shape, text: str) -> Any:
 # ---- what the model allows
 
 
-def _validate(operation: OperationModel, params: dict[str, Any]) -> None:
+def validate(request: Request) -> None:
+    """Raises ByModel with every fault of one kind: members and types first, then their values."""
+    operation, params = request.operation, request.params
     shape = operation.input_shape
     if shape is None:
         return
@@ -258,9 +268,8 @@ def _faults(shape: Shape, value: Any, at: str) -> Iterator[str]:
 
 def _value_faults(shape: Shape, value: Any, at: str) -> Iterator[str]:
     rule = shape.metadata
-    if value_enum := rule.get("enum"):
-        if value not in value_enum:
-            yield f"{at}: {value!r} is not one of {', '.join(value_enum)}"
+    if value not in rule.get("enum", [value]):
+        yield f"{at}: {value!r} is not one of {', '.join(rule['enum'])}"
     size = value if isinstance(value, int | float) else len(value)
     if size > rule.get("max", size):
         yield f"{at}: {size} is more than {rule['max']}"
@@ -281,7 +290,7 @@ def _pattern(text: str) -> re.Pattern[str] | None:
 
 
 def answer(request: Request, result: Mapping[str, Any], number: int) -> tuple[int, str, bytes]:
-    """Status, content type and body. An answer that the model does not know is an AssertionError."""
+    """Status, content type and body. Raises AssertionError for an answer the model does not know."""
     operation = request.operation
     shape = operation.output_shape
     if shape is not None:
@@ -337,10 +346,10 @@ def _to_json(shape: Shape | None, value: Any) -> Any:
 def refusal(request: Request | None, refused: Refused, number: int) -> tuple[int, str, bytes, str]:
     """Status, content type, body and error type of an error.
 
-    An error that the operation does not have is an AssertionError, but for those of the model.
+    Raises AssertionError for an error that the operation does not have.
     """
     status = refused.status
-    if request is not None and not isinstance(refused, ByModel):
+    if request is not None and not isinstance(refused, ByModel | NotImitated):
         known = {s.error_code: s for s in request.operation.error_shapes}
         assert refused.code in known, f"{request.operation.name} has no error {refused.code}"
         status = known[refused.code].metadata["error"].get("httpStatusCode", status)

@@ -47,12 +47,9 @@ def _statement_faults(statement: Mapping[str, Any]) -> Iterator[str]:
         yield f"Effect {statement['Effect']!r}"
     if not re.fullmatch("[A-Za-z0-9]*", statement.get("Sid", "")):
         yield "a Sid has letters and digits only"
-    for action in listed(statement["Action"]):
-        if not _ACTION.fullmatch(action):
-            yield f"action {action!r}"
-    for resource in listed(statement["Resource"]):
-        if not _RESOURCE.fullmatch(resource):
-            yield f"resource {resource!r}"
+    actions, resources = listed(statement["Action"]), listed(statement["Resource"])
+    yield from (f"action {a!r}" for a in actions if not _ACTION.fullmatch(a))
+    yield from (f"resource {r!r}" for r in resources if not _RESOURCE.fullmatch(r))
     for operator, keys in statement.get("Condition", {}).items():
         if operator not in _OPERATORS or not isinstance(keys, dict):
             yield f"condition {operator!r}"
@@ -94,7 +91,8 @@ def _applies(
 
 
 def _like(text: str, pattern: str) -> bool:
-    return re.fullmatch(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), text) is not None
+    regex = re.escape(pattern).replace(r"\*", ".*").replace(r"\?", ".")
+    return re.fullmatch(regex, text) is not None
 
 
 _OPERATORS = {

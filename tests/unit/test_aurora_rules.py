@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab.aurora import xml
+from lab.aurora import query
 from lab.aurora.accounts import Accounts, Login, SecretValue
 from lab.aurora.agent import View
 from lab.aurora.errors import AuroraError, OperationLost
@@ -348,10 +348,10 @@ def test_status_of_a_cluster() -> None:
 
 
 def test_xml_names_the_members_of_lists_and_escapes() -> None:
-    text = xml.result("Describe", {"Things": xml.Members("Thing", [{"A": "<&>"}, {"A": True}]),
-                                   "Empty": xml.Members("Thing", []), "Gone": None}, "id")
+    text = query.result("Describe", {"Things": query.Members("Thing", [{"A": "<&>"}, {"A": True}]),
+                                   "Empty": query.Members("Thing", []), "Gone": None}, "id")
     root = ElementTree.fromstring(text)
-    space = {"r": xml.NAMESPACE}
+    space = {"r": query.NAMESPACE}
     assert [e.text for e in root.findall("r:DescribeResult/r:Things/r:Thing/r:A", space)] == [
         "<&>", "true",
     ]

@@ -1,4 +1,4 @@
-"""Answers of the AWS Query protocol: XML in which lists name their members."""
+"""The AWS Query protocol: flat parameters in, XML out in which lists name their members."""
 
 from __future__ import annotations
 
@@ -7,7 +7,39 @@ from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import escape
 
+from lab.aurora.errors import ApiError
+
 NAMESPACE = "http://rds.amazonaws.com/doc/2014-10-31/"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """The parameters of one call."""
+
+    values: Mapping[str, str]
+
+    def get(self, name: str) -> str:
+        return self.values.get(name, "")
+
+    def required(self, name: str) -> str:
+        value = self.get(name)
+        if not value:
+            raise ApiError("MissingParameter", f"The request must contain the parameter {name}")
+        return value
+
+    def flag(self, name: str) -> bool:
+        value = self.get(name).lower()
+        if value not in ("", "true", "false"):
+            raise ApiError("InvalidParameterValue", f"{name} must be true or false")
+        return value == "true"
+
+    def filtered(self, name: str) -> set[str]:
+        """The values of the filter of that name; a set of nothing if it is absent."""
+        for key, value in self.values.items():
+            if key.endswith(".Name") and value == name:
+                prefix = key.removesuffix("Name") + "Values."
+                return {v for k, v in self.values.items() if k.startswith(prefix)}
+        return set()
 
 
 @dataclass(frozen=True, slots=True)

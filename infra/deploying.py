@@ -1,0 +1,193 @@
+"""`infra deploy`: everything that a topology comes to, on AWS; and what `infra plan --live` shows.
+
+    check      who asks, domain, zone, regions; nothing is begun when something is wrong
+    review     a change set for every stack that exists: one refused change stops here,
+               before anything was changed
+    walk       stacks and applications, each as soon as those it needs are done
+    migrate    the schema of services with a database, in the writer's region
+
+A run may be repeated and continued by anybody: what is done has no changes. After a failure nothing
+new begins; what is under way ends (well, or rolled back by CloudFormation), and records are the last
+thing that a new service gets, so a name is never answered by something half made.
+
+Downside: the review makes change sets twice, once to look at all of them and once to carry each out,
+because outputs of earlier steps may have changed in between.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from infra import review
+from infra.applications import migrate
+from infra.backend import Backend, ChangePlan, Walk, bring_up, walk
+from infra.clients import Clients
+from infra.cloudformation import Say
+from infra.data_stacks import GLOBAL_DATABASE
+from infra.errors import DeployError, explained
+from infra.stacks import application_step
+from infra.steps import Application, Outputs, Stack, Step, WiringError, parameters_of
+from infra.templates import template
+from infra.topology import Topology
+
+WORKERS = 8
+"""Steps at a time; CloudFormation and Chalice's uploads are the slow part, not this machine."""
+
+
+class ApplicationBackend(Protocol):
+    """What deploys applications (`infra.applications.Applications`)."""
+
+    def outputs(self, step: Application) -> Mapping[str, str]: ...
+
+    def deploy(self, step: Application, outputs: Outputs) -> Mapping[str, str]: ...
+
+    def delete(self, step: Application) -> None: ...
+
+
+class StepsFailedError(DeployError):
+    """Steps failed. `failures`: step -> its error; every error has its own next command."""
+
+    def __init__(self, result: Walk, command: str) -> None:
+        self.failures = result.failures
+        lines = [f"  - {error}".replace("\n", "\n    ") for error in result.failures.values()]
+        count = len(result.skipped)
+        rest = f"\n{count} steps were not begun; {len(result.outputs)} are done" if count else ""
+        super().__init__("not everything is done:\n" + "\n".join(lines) + rest, command)
+
+
+@dataclass(frozen=True, slots=True)
+class LivePlan:
+    """What a deployment would do to one step."""
+
+    step: Step
+    what: str
+    """new, unchanged, changed, unknown (needs outputs that are not there yet) or application."""
+    plan: ChangePlan | None = None
+
+
+@dataclass(slots=True)
+class Deployment:
+    """The steps of a topology and the two things that carry them out."""
+
+    topology: Topology
+    steps: Sequence[Step]
+    stacks: Backend
+    applications: ApplicationBackend
+    say: Say
+    workers: int = WORKERS
+    command: str = "infra deploy"
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    # ---- what there is
+
+    def outputs(self) -> dict[str, Mapping[str, str]]:
+        """Step -> its outputs, of all steps that are complete. Asked of AWS, side by side."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            found = pool.map(self._outputs, self.steps)
+            pairs = zip(self.steps, found, strict=True)
+            return {step.name: outputs for step, outputs in pairs if outputs is not None}
+
+    def _outputs(self, step: Step) -> Mapping[str, str] | None:
+        if isinstance(step, Application):
+            return self.applications.outputs(step) or None
+        return self.stacks.outputs(step) or None
+
+    # ---- what would change
+
+    def live_plan(self) -> list[LivePlan]:
+        """For every step what deploying would do; changes nothing (change sets are made, read and
+        deleted again)."""
+        outputs = self.outputs()
+
+        def one(step: Step) -> LivePlan:
+            if isinstance(step, Application):
+                return LivePlan(step, "application" if step.name in outputs else "new")
+            if self.stacks.describe(step) is None:
+                return LivePlan(step, "new")
+            try:
+                parameters = parameters_of(step, outputs)
+            except WiringError:
+                return LivePlan(step, "unknown")
+            plan = self.stacks.plan(step, self._template(step), parameters)
+            self.stacks.discard(plan)
+            return LivePlan(step, "changed" if plan.changes else "unchanged", plan)
+
+        with ThreadPoolExecutor(self.workers) as pool:
+            return list(pool.map(one, self.steps))
+
+    def refuse(self, plans: Sequence[LivePlan], allowed: Collection[str]) -> None:
+        """Raises RefusedChangeError with every fault of every plan."""
+        faults = [
+            fault for each in plans if each.plan for fault in review.faults(each.plan, allowed)
+        ]
+        if faults:
+            raise review.refused(faults)
+
+    # ---- doing it
+
+    def deploy(self, allowed: Collection[str] = ()) -> dict[str, Mapping[str, str]]:
+        """Everything, in order. Returns all outputs. Raises StepsFailedError, RefusedChangeError."""
+        self.refuse(self.live_plan(), allowed)
+        result = self.walk(allowed)
+        if result.failures:
+            raise StepsFailedError(result, f"when that is mended: {self.command} (it continues)")
+        return result.outputs
+
+    def walk(self, allowed: Collection[str] = ()) -> Walk:
+        def act(step: Step, outputs: Outputs) -> Mapping[str, str]:
+            if isinstance(step, Application):
+                return self.applications.deploy(step, outputs)
+            document = self._template(step)
+            return bring_up(
+                self.stacks, step, document, outputs, lambda plan: review.refuse(plan, allowed)
+            )
+
+        return walk(self.steps, act, workers=self.workers, stop=self.stopping.set)
+
+    def _template(self, step: Stack) -> Mapping[str, Any]:
+        return template(step.template, self.topology)
+
+    # ---- the database's schema
+
+    def migrate(self, clients: Clients, outputs: Outputs) -> None:
+        """Brings the schema of every service with a database up to date."""
+        for service in self.topology.services.values():
+            if not service.database:
+                continue
+            name = outputs[GLOBAL_DATABASE]["GlobalClusterName"]
+            region = writer_region(clients, self.topology, name, self.command)
+            steps = {s.name: s for s in self.steps if isinstance(s, Application)}
+            step = steps[application_step(service.name, region)]
+            answer = migrate(clients, step, region, self.command)
+            self.say(f"schema of {service.name} ({region}): {answer}")
+
+
+def writer_region(clients: Clients, topology: Topology, name: str, command: str) -> str:
+    """Region of the global cluster's writer. Asked in both regions, as one may be down."""
+    last: DeployError | None = None
+    for region in topology.regions:
+        try:
+            with explained(f"global cluster {name}", region, command):
+                found = clients.get("rds", region).describe_global_clusters(
+                    GlobalClusterIdentifier=name
+                )
+        except DeployError as error:
+            last = error
+            continue
+        return writer_of(found["GlobalClusters"][0], topology)
+    assert last is not None
+    raise last
+
+
+def writer_of(global_cluster: Mapping[str, Any], topology: Topology) -> str:
+    """Region of the writer in a description of DescribeGlobalClusters; the primary while there is
+    no member."""
+    for member in global_cluster.get("GlobalClusterMembers", []):
+        if member.get("IsWriter"):
+            region: str = member["DBClusterArn"].split(":")[3]
+            return region
+    return topology.primary

@@ -1,0 +1,39 @@
+"""Names and tags of what is deployed, so that everybody with the repository finds it again.
+
+Nothing is remembered on a machine: a stack is found by its name, which is made from domain and
+step, and its tags say whose it is. Downside: two topologies with the same domain are the same
+deployment, whatever else they say.
+"""
+
+from __future__ import annotations
+
+import re
+
+from infra.steps import Step
+from infra.topology import Topology
+
+TAG_DOMAIN = "two-region-api:domain"
+TAG_STEP = "two-region-api:step"
+TAG_REGIONS = "two-region-api:regions"
+TAG_SOURCE = "two-region-api:source"
+
+TOKEN_PREFIX = "infra-"  # noqa: S105 - no password; begins every ClientRequestToken of this tool
+
+
+def label(topology: Topology) -> str:
+    """The domain as the first part of names; a stack's name begins with a letter."""
+    text = re.sub(r"[^a-z0-9]+", "-", topology.domain)
+    return text if text[0].isalpha() else f"d{text}"
+
+
+def stack_name(topology: Topology, step: Step) -> str:
+    """At most 122 characters (CloudFormation takes 128): domain 62, step 59."""
+    return f"{label(topology)}-{step.name}"
+
+
+def tags(topology: Topology, step: Step) -> dict[str, str]:
+    return {
+        TAG_DOMAIN: topology.domain,
+        TAG_STEP: step.name,
+        TAG_REGIONS: "+".join(topology.regions),
+    }

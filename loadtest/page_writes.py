@@ -1,0 +1,136 @@
+"""The part of the evidence's page about services that are written to. No I/O.
+
+A table with one line per event: the gap, the attempts in between, and what the checks of the ledger
+found; below it the same by tenant, and why attempts had to be repeated. It is empty when no service
+was written to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any
+
+from loadtest.losses import KINDS, LOSSES
+from loadtest.moves import PLANNED_MOVE
+
+DASH = "–"
+COLUMNS = (
+    "Write gap",
+    "Acknowledged",
+    "Refused",
+    "Repeated",
+    "Missing",
+    "Reverted",
+    "Resurrected",
+    "Duplicated",
+    "Checked",
+)
+
+
+def writing_services(evidence: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The services with marks of writes."""
+    return {name: s for name, s in evidence["services"].items() if "marks" in s}
+
+
+def write_tiles(evidence: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(name, value, attributes) of the tiles on top."""
+    services = writing_services(evidence)
+    if not services:
+        return []
+    events = [event for service in services.values() for event in service["events"]]
+    planned = [event for event in events if event["kind"] == PLANNED_MOVE]
+    others = [event for event in events if event["kind"] != PLANNED_MOVE]
+    gaps = [e["write_gap_seconds"] for e in planned if e["write_gap_seconds"] is not None]
+    lost, unplanned = _lost(planned), _lost(others)
+    bad = ' class="bad"' if lost not in (None, 0) else ""
+    return [
+        ("Longest write gap, planned", f"{max(gaps):.2f} s" if gaps else DASH, ""),
+        ("Writes lost, planned", _number(lost), bad),
+        ("Writes lost, unplanned", _number(unplanned), ""),
+    ]
+
+
+def _lost(events: Iterable[Mapping[str, Any]]) -> int | None:
+    checked = [event["ledger"] for event in events if event["ledger"] is not None]
+    return sum(ledger[kind] for ledger in checked for kind in LOSSES) if checked else None
+
+
+def _number(count: int | None) -> str:
+    return DASH if count is None else f"{count:,}"
+
+
+def writes_section(evidence: Mapping[str, Any]) -> str:
+    """HTML, or nothing."""
+    services = writing_services(evidence)
+    if not services:
+        return ""
+    rows = [_row(name, event) for name, s in services.items() for event in s["events"]]
+    head = "".join(f'<th scope="col">{name}</th>' for name in COLUMNS)
+    table = (
+        '<div class="card"><table><caption>Writes. The gap is the longest time between two '
+        "acknowledged writes around the event. Refused: attempts answered 503 because writes were "
+        "stopped; repeated: attempts that failed in another way; both were followed by another "
+        "attempt. The last five columns are the comparison of the ledger of acknowledged writes "
+        "with the database that served after the event.</caption><thead>"
+        '<tr><th scope="col">Service</th><th scope="col" class="text">Event</th>'
+        f"{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+    return "\n".join(["<h2>Writes</h2>", table, *_notes(services)])
+
+
+def _row(name: str, event: Mapping[str, Any]) -> str:
+    gap, ledger = event["write_gap_seconds"], event["ledger"]
+    planned = event["kind"] == PLANNED_MOVE
+    cells = [
+        DASH if gap is None else f"{gap:.2f} s",
+        *(f"{event[mark]:,}" for mark in ("writes", "refused", "repeated")),
+    ]
+    plain = "".join(f"<td>{cell}</td>" for cell in cells)
+    found = "".join(_found(ledger, kind, planned) for kind in KINDS)
+    checked = DASH if ledger is None else f"{ledger['acknowledged']:,}"
+    what = event["kind"].replace("_", " ")
+    way = f" to {event['to']}" if event["to"] else ""
+    return (
+        f'<tr><th scope="row">{escape(name)}</th><td class="text">{escape(what + way)}</td>'
+        f"{plain}{found}<td>{checked}</td></tr>"
+    )
+
+
+def _found(ledger: Mapping[str, Any] | None, kind: str, planned: bool) -> str:
+    if ledger is None:
+        return f"<td>{DASH}</td>"
+    bad = ledger[kind] and (planned or kind not in LOSSES)
+    return f"<td{' class="bad"' if bad else ''}>{ledger[kind]:,}</td>"
+
+
+def _notes(services: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    notes = []
+    for name, service in services.items():
+        for event in service["events"]:
+            notes += [f"{name}, {note}" for note in _ledger_notes(event)]
+        for mark, reasons in service.get("reasons", {}).items():
+            why = ", ".join(f"{n} x {reason}" for reason, n in reasons.items())
+            notes.append(f"{name}, attempts {mark}: {why}")
+    return [f'<p class="soft">{escape(note)}.</p>' for note in notes]
+
+
+def _ledger_notes(event: Mapping[str, Any]) -> list[str]:
+    ledger = event["ledger"]
+    if ledger is None:
+        return []
+    what = event["kind"].replace("_", " ")
+    notes = []
+    for tenant, counts in ledger["by_tenant"].items():
+        found = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
+        if found:
+            notes.append(f"{what}, tenant {tenant}: {found}")
+    volume = ledger.get("lost_volume")
+    if volume:
+        notes.append(
+            f"{what}: {volume['differences']} rows differ between the lost volume and the database "
+            f"that serves; {volume['confirmed']} of them confirm what the ledger misses, "
+            f"{volume['unacknowledged']} had been promised to nobody, "
+            f"{volume['unconfirmed']} losses are not confirmed"
+        )
+    return notes
