@@ -51,13 +51,12 @@ class RunningLab:
         return document
 
     def environment(self) -> dict[str, str]:
-        """What `. <lab-dir>/env` would set, for tools that are run beside the lab."""
+        """What stateless traffic needs of what `. <lab-dir>/env` sets."""
         return clean_environment() | {
             "API_URL": self.face["api_url"],
             "CA_FILE": self.face["ca_file"],
             "NAMESERVER": self.face["nameserver"],
             "RECOVERY_FILE": self.face["recovery_file"],
-            "TOKENS_FILE": str(self.directory / "tokens.json"),
         }
 
     def memory(self) -> Memory:

@@ -71,7 +71,7 @@ STACK_POLICY = {
 }
 """Of the stacks with a database, against updates by anybody, not only by this tool."""
 
-Say = Callable[[str], None]
+Say = Callable[[str], object]
 Watch = Callable[[Stack, float], None]
 """Is told, while a stack is under way, which and for how many seconds."""
 

@@ -6,12 +6,12 @@
     walk       stacks and applications, each as soon as those it needs are done
     migrate    the schema of services with a database, in the writer's region
 
-A run may be repeated and continued by anybody: what is done has no changes. After a failure nothing
-new begins; what is under way ends (well, or rolled back by CloudFormation), and records are the last
-thing that a new service gets, so a name is never answered by something half made.
+A run may be repeated and continued by anybody: what is done has no changes. After a failure
+nothing new begins; what is under way ends (well, or rolled back by CloudFormation), and records are
+the last thing that a new service gets, so a name is never answered by something half made.
 
-Downside: the review makes change sets twice, once to look at all of them and once to carry each out,
-because outputs of earlier steps may have changed in between.
+Downside: the review makes change sets twice, once to look at all of them and once to carry each
+out, because outputs of earlier steps may have changed in between.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from infra.backend import Backend, ChangePlan, Walk, bring_up, walk
 from infra.clients import Clients
 from infra.cloudformation import Say
 from infra.data_stacks import GLOBAL_DATABASE
-from infra.errors import DeployError, explained
+from infra.errors import BusyError, DeployError, PendingError, StackStateError, explained
 from infra.stacks import application_step
 from infra.steps import Application, Outputs, Stack, Step, WiringError, parameters_of
 from infra.templates import template
@@ -65,8 +65,11 @@ class LivePlan:
 
     step: Step
     what: str
-    """new, unchanged, changed, unknown (needs outputs that are not there yet) or application."""
+    """new, unchanged, changed, unknown (needs outputs that are not there yet), application or
+    stuck."""
     plan: ChangePlan | None = None
+    error: DeployError | None = None
+    """Why it is stuck."""
 
 
 @dataclass(slots=True)
@@ -104,23 +107,36 @@ class Deployment:
         outputs = self.outputs()
 
         def one(step: Step) -> LivePlan:
-            if isinstance(step, Application):
-                return LivePlan(step, "application" if step.name in outputs else "new")
-            if self.stacks.describe(step) is None:
-                return LivePlan(step, "new")
             try:
-                parameters = parameters_of(step, outputs)
-            except WiringError:
-                return LivePlan(step, "unknown")
-            plan = self.stacks.plan(step, self._template(step), parameters)
-            self.stacks.discard(plan)
-            return LivePlan(step, "changed" if plan.changes else "unchanged", plan)
+                return self._planned(step, outputs)
+            except (StackStateError, BusyError, PendingError) as error:
+                return LivePlan(step, "stuck", error=error)
 
         with ThreadPoolExecutor(self.workers) as pool:
             return list(pool.map(one, self.steps))
 
+    def _planned(self, step: Step, outputs: Outputs) -> LivePlan:
+        if isinstance(step, Application):
+            return LivePlan(step, "application" if step.name in outputs else "new")
+        if self.stacks.describe(step) is None:
+            return LivePlan(step, "new")
+        try:
+            parameters = parameters_of(step, outputs)
+        except WiringError:
+            return LivePlan(step, "unknown")
+        plan = self.stacks.plan(step, self._template(step), parameters)
+        self.stacks.discard(plan)
+        return LivePlan(step, "changed" if plan.changes else "unchanged", plan)
+
     def refuse(self, plans: Sequence[LivePlan], allowed: Collection[str]) -> None:
-        """Raises RefusedChangeError with every fault of every plan."""
+        """Raises what is stuck, or RefusedChangeError with every fault of every plan."""
+        stuck = {each.step.name: each.error for each in plans if each.error}
+        if len(stuck) == 1:
+            raise next(iter(stuck.values()))
+        if stuck:
+            count = len(plans) - len(stuck)
+            result = Walk({}, dict(stuck), [each.step.name for each in plans][:count])
+            raise StepsFailedError(result, f"when that is mended: {self.command}")
         faults = [
             fault for each in plans if each.plan for fault in review.faults(each.plan, allowed)
         ]
@@ -130,7 +146,8 @@ class Deployment:
     # ---- doing it
 
     def deploy(self, allowed: Collection[str] = ()) -> dict[str, Mapping[str, str]]:
-        """Everything, in order. Returns all outputs. Raises StepsFailedError, RefusedChangeError."""
+        """Everything, in order; returns all outputs. Raises StepsFailedError, RefusedChangeError
+        and what stands in the way of a single step."""
         self.refuse(self.live_plan(), allowed)
         result = self.walk(allowed)
         if result.failures:

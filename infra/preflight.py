@@ -11,8 +11,9 @@ from typing import Any
 
 from infra.backend import StackState
 from infra.clients import Clients
+from infra.cloudformation import CloudFormation
 from infra.errors import SetupError, explained
-from infra.naming import TAG_DOMAIN, TAG_REGIONS, stack_name
+from infra.naming import TAG_REGIONS
 from infra.stacks import ARC_TYPE_REGIONS, ZONE
 from infra.steps import Stack
 from infra.topology import Topology
@@ -92,10 +93,7 @@ def zone_stack(
     clients: Clients, topology: Topology, region: str, command: str
 ) -> StackState | None:
     """The stack of the zone step in `region`, if there is one that is this deployment's."""
-    # Imported here: the backend needs nothing of this module, but its reading of a stack is reused.
-    from infra.cloudformation import CloudFormation  # noqa: PLC0415
-
-    backend = CloudFormation(clients, topology, lambda line: None, command=command)
+    backend = CloudFormation(clients, topology, say=str, command=command)
     return backend.describe(Stack(ZONE, region, "zone.yaml"))
 
 
@@ -160,13 +158,8 @@ def certificate_help(
     return [
         f"certificate in {region} is pending validation; ACM looks for",
         *(f"    {line}" for line in dict.fromkeys(lines)),
-        f"  they are in zone {zone_id}. Make sure that the registrar of {topology.domain} names its "
-        f"servers: {servers}",
+        f"  they are in zone {zone_id}. The registrar of {topology.domain} must name its servers:",
+        f"    {servers}",
         f"  check: dig +short NS {topology.domain}   (this goes on by itself once that is right)",
     ]
 
-
-__all__ = [
-    "TAG_DOMAIN", "Account", "certificate_help", "check", "public_zones", "stack_name",
-    "zone_stack",
-]  # fmt: skip

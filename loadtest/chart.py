@@ -203,9 +203,8 @@ def _lanes(
     parts = []
     for number, (label, css, stretches) in enumerate(lanes):
         y = top + WRITE_LANE * number + 4
-        parts.append(
-            f'<text class="tick" x="{LEFT - 6}" y="{y + 8}" text-anchor="end">{escape(label)}</text>'
-        )
+        place = f'x="{LEFT - 6}" y="{y + 8}" text-anchor="end"'
+        parts.append(f'<text class="tick" {place}>{escape(label)}</text>')
         for start, end in stretches:
             width = max(axis.x(end) - axis.x(start), 1.0)
             when = f"{start - axis.start:.2f}–{end - axis.start:.2f} s"

@@ -3,8 +3,9 @@
 Of a service whose writes were counted, each event gets
 
 - `write_gap_seconds`: the longest time between two consecutive acknowledged writes of all clients
-  together, of those that end after the command and begin before the service's next event. None
-  when no write was acknowledged after the command. Exact for gaps above a tenth of a second.
+  together, of those that end after the command and before the service's next event (that of a
+  kill: before the event after its evacuation). None when no write was acknowledged in that time.
+  Exact from a tenth of a second on; a shorter one is never longer than stated.
 - `writes`, `refused`, `repeated`, `contradicted`: how many of these marks fell between the command
   and the next event (see `loadtest.record`);
 - `ledger`: what the checks found that were made between the command and the next event (see
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.errors import InputError
-from loadtest.moves import EVACUATION, FOREVER, PLANNED_MOVE
+from loadtest.moves import EVACUATION, FOREVER, PLANNED_MOVE, REGION_KILLED
 from loadtest.record import MARKS, WRITES, Cell
 
 KINDS = ("missing", "reverted", "resurrected", "duplicated")
@@ -78,7 +79,7 @@ def with_writes(
             for mark in MARKS
         }
         checks = [r for r in results if r["service"] == service and start <= r["read_at"] < end]
-        gap = write_gap(marks.get(WRITES, ()), start, end)
+        gap = write_gap(marks.get(WRITES, ()), start, _end_of_gap(events, event, end))
         found.append(
             {
                 **event,
@@ -97,15 +98,21 @@ def _windows(
     return zip(starts, [*starts[1:], FOREVER], events, strict=False)
 
 
+def _end_of_gap(events: Sequence[Mapping[str, Any]], event: Mapping[str, Any], end: float) -> float:
+    """An evacuation ends the outage that a kill began, so both have the same gap."""
+    later = [e for e in events if e["commanded_at"] > event["commanded_at"]]
+    if event["kind"] != REGION_KILLED or not later or later[0]["kind"] != EVACUATION:
+        return end
+    return float(later[1]["commanded_at"]) if len(later) > 1 else FOREVER
+
+
 def write_gap(writes: Sequence[Cell], start: float, end: float) -> float | None:
-    """The longest gap that ends after `start` and begins before `end`, in seconds."""
+    """The longest gap that ends after `start` and before `end`, in seconds."""
     edges = [(before.last, after.first) for before, after in pairwise(writes)]
     # Within a tenth of a second only the first and the last write are known.
-    edges += [(cell.first, cell.last) for cell in writes if cell.count == 2]
-    lengths = [after - before for before, after in edges if after > start and before < end]
-    if not lengths or not any(cell.last > start for cell in writes):
-        return None
-    return round(max(lengths), 6)
+    edges += [(cell.first, cell.last) for cell in writes]
+    lengths = [after - before for before, after in edges if start < after < end]
+    return round(max(lengths), 6) if lengths else None
 
 
 def _sum(checks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -138,7 +145,8 @@ def reasons(
     commanded = set(moved)
     found = []
     for event in events:
-        after = f"after the {event['kind'].replace('_', ' ')} to {event['to']}"
+        way = f" to {event['to']}" if event["to"] else ""
+        after = f"after the {event['kind'].replace('_', ' ')}{way}"
         if event["ledger"] is not None:
             found += [f"{service}: {reason} {after}" for reason in _ledger_reasons(event)]
         moves = event["commanded_at"] in commanded and event["kind"] in (PLANNED_MOVE, EVACUATION)

@@ -101,7 +101,7 @@ def _found(ledger: Mapping[str, Any] | None, kind: str, planned: bool) -> str:
     if ledger is None:
         return f"<td>{DASH}</td>"
     bad = ledger[kind] and (planned or kind not in LOSSES)
-    return f"<td{' class="bad"' if bad else ''}>{ledger[kind]:,}</td>"
+    return f'<td class="bad">{ledger[kind]:,}</td>' if bad else f"<td>{ledger[kind]:,}</td>"
 
 
 def _notes(services: Mapping[str, Mapping[str, Any]]) -> list[str]:

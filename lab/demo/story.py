@@ -19,6 +19,7 @@ from infra.topology import API, Topology, load_topology
 from lab.cli import pick_network
 from lab.demo.screen import Screen, summary
 from lab.demo.traffic import Traffic
+from lab.demo.writes import Checks
 from lab.errors import LabError
 from lab.faults import Faults
 from lab.lifecycle import Lab, remove
@@ -26,6 +27,11 @@ from lab.settings import PROFILES
 
 SETTLE_SECONDS = 30.0
 """So long may it take until every service answers from where it should."""
+RESEED_SECONDS = 60
+"""So long may it take until a lost region's database is a replica again."""
+REPLICATION_DELAY = 0.064
+"""One way between the databases before the region is lost, in seconds: about what us-east-1 and
+us-west-2 have. Without it nothing would be on its way, and so nothing would be lost."""
 
 
 class Unsettled(LabError):
@@ -41,10 +47,14 @@ class Story:
     samples: int
     moves: list[dict[str, Any]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.checks = Checks(self.lab, self.reports)
+
     def run(self) -> int:
         """The whole demo; returns the exit code of the evidence."""
         topology = load_topology(self.topology_file)
         self.reports.mkdir(parents=True, exist_ok=True)
+        self.checks.forget()
         self._forget_last_run()
         network = pick_network(self.lab, "auto", self.topology_file)
         self.lab.up(self.topology_file, network, PROFILES["fast"])
@@ -74,23 +84,36 @@ class Story:
         one = "service1" if "service1" in services else services[-1]
         everywhere = dict.fromkeys(services, first)
 
+        databases = [s.name for s in topology.services.values() if s.database]
         screen.event("traffic on every service")
         self._steady(traffic, everywhere)
 
-        self._move(screen, [one], first, second)
-        self._steady(traffic, {**everywhere, one: second})
-        self._move(screen, [one], second, first)
-        self._steady(traffic, everywhere)
+        for name in (one, *databases):
+            self._move(screen, [name], first, second)
+            self._steady(traffic, {**everywhere, name: second})
+            self._check(screen, name in databases, f"{name} to {second}")
+            self._move(screen, [name], second, first)
+            self._steady(traffic, everywhere)
+            self._check(screen, name in databases, f"{name} to {first}")
 
+        if databases:
+            screen.event(f"{REPLICATION_DELAY * 1000:.0f} ms between the databases from now on")
+            Faults(self.lab).replication(REPLICATION_DELAY, None)
+            self._steady(traffic, everywhere)
         killed_at = self._kill(screen, services, first)
         if not traffic.wait(lambda: traffic.failed_since(killed_at) > 0, SETTLE_SECONDS):
             raise Unsettled(f"{first} was killed, and no request failed")
-        self._evacuate(screen, services, first, second)
+        self._evacuate(screen, services, first, second, bool(databases))
         self._steady(traffic, dict.fromkeys(services, second))
+        self._check(screen, bool(databases), f"{first} lost")
 
         self._restore(screen, services, first)
-        self._move(screen, [*services, API], second, first)
+        for name in databases:
+            self._back(screen, name, second, first)
+            self._check_volume(screen)
+        self._move(screen, [s for s in (*services, API) if s not in databases], second, first)
         self._steady(traffic, everywhere)
+        self._check(screen, bool(databases), "the end")
 
     # ---- chapters
 
@@ -105,15 +128,36 @@ class Story:
             Faults(self.lab).region(region, "kill")
         return at
 
-    def _evacuate(self, screen: Screen, services: list[str], old: str, new: str) -> None:
-        screen.event(f"failover evacuate {old}")
+    def _evacuate(
+        self, screen: Screen, services: list[str], old: str, new: str, data_loss: bool
+    ) -> None:
+        consent = ["--allow-data-loss"] if data_loss else []
+        screen.event(" ".join(["failover evacuate", old, *consent]))
         with self._recorded("evacuation", [*services, API], old, new):
-            self._failover(screen, "evacuate", old)
+            self._failover(screen, "evacuate", old, *consent)
+
+    def _back(self, screen: Screen, service: str, old: str, new: str) -> None:
+        """Home again by a switchover, as soon as the old primary is a healthy replica."""
+        screen.event(f"failover back {service}")
+        with self._recorded("planned_move", [service], old, new):
+            self._failover(screen, "back", service, "--wait-for-replica", str(RESEED_SECONDS))
 
     def _restore(self, screen: Screen, services: list[str], region: str) -> None:
         screen.event(f"{region} restored")
         with self._recorded("region_restored", services, None, region):
             Faults(self.lab).region(region, "restore")
+
+    # ---- evidence on writes
+
+    def _check(self, screen: Screen, wanted: bool, label: str) -> None:
+        if wanted:
+            screen.event(f"ledger: {self.checks.check(label)}")
+
+    def _check_volume(self, screen: Screen) -> None:
+        """Each loss again, against what the lost volume has."""
+        differences = self.checks.lost_volume()
+        found = self.checks.check("the lost volume compared", differences=differences)
+        screen.event(f"lost volume: {found}")
 
     # ---- means
 
@@ -125,7 +169,7 @@ class Story:
             env=self.lab.environment(),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=60 + RESEED_SECONDS,
             check=False,
         )
         if done.returncode:
@@ -162,6 +206,7 @@ class Story:
                 *("--report", str(self.reports / "load.json"), "--moves", str(moves)),
                 *("--json", str(self.reports / "demo.json")),
                 *("--html", str(self.reports / "demo.html")),
+                *(x for result in self.checks.results for x in ("--ledger-result", str(result))),
             ],
             env=os.environ,
             check=False,

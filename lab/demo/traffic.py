@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.demo.writes import LEDGER
 from lab.errors import LabError
 from lab.lifecycle import Lab
 
@@ -57,7 +58,8 @@ class Traffic:
             [
                 *(sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--headless"),
                 *("--rate", str(rate), "--report", str(reports / "load.json")),
-                *("--events", str(self._events), "--users", "12", "--spawn-rate", "100"),
+                *("--events", str(self._events), "--users", "16", "--spawn-rate", "100"),
+                *("--ledger", str(reports / LEDGER), "--todo-writes-per-second", "50"),
             ],
             env=lab.environment(),
             stdout=self._log,

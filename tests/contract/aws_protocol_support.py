@@ -290,7 +290,7 @@ def _pattern(text: str) -> re.Pattern[str] | None:
 
 
 def answer(request: Request, result: Mapping[str, Any], number: int) -> tuple[int, str, bytes]:
-    """Status, content type and body. Raises AssertionError for an answer the model does not know."""
+    """Status, content type and body. Raises AssertionError for what the model does not know."""
     operation = request.operation
     shape = operation.output_shape
     if shape is not None:

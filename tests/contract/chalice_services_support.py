@@ -1,7 +1,7 @@
 """IAM, Lambda and API Gateway in memory, as far as Chalice calls them for these services.
 
-Downside: everything is there at once (no Pending), policies are kept and not enforced, a function is
-never run, and only the operations that are listed exist.
+Downside: everything is there at once (no Pending), policies are kept and not enforced, a function
+is never run, and only the operations that are listed exist.
 """
 
 from __future__ import annotations

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import ast
 import math
+import sys
 from pathlib import Path
 
 import pytest
 
-from bench.__main__ import BENCHMARKS, headline, main
-from bench.table import Result, Target, at_least, at_most, ratio_at_least, ratio_at_most, render, report
-
 ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT))  # the benchmarks are run from the checkout, never installed
+from bench.__main__ import BENCHMARKS, headline, main
+from bench.table import (
+    Result,
+    Target,
+    at_least,
+    at_most,
+    ratio_at_least,
+    ratio_at_most,
+    render,
+    report,
+)
 
 
 def modules_with_main() -> set[str]:

@@ -1,0 +1,66 @@
+"""Were acknowledged writes lost? Asked of `loadtest.ledger` after each move of a database."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.lifecycle import Lab
+
+CHECK_SECONDS = 120.0
+LEDGER = "ledger.jsonl"
+
+
+@dataclass
+class Checks:
+    """The checks of one run. Their results are files in the reports folder, in order."""
+
+    lab: Lab
+    reports: Path
+    results: list[Path] = field(default_factory=list)
+
+    def forget(self) -> None:
+        """Remove what an earlier run left."""
+        for path in (*self.reports.glob("ledger*.jsonl"), *self.reports.glob("check-*.json*")):
+            path.unlink()
+
+    def check(self, label: str, *, differences: Path | None = None) -> str:
+        """Compare the ledger with the database that serves now; what was found, in a line.
+
+        `differences`: what the lost volume has, to confirm each loss. A finding is no error here:
+        `loadtest.evidence` judges. Raises LabError when the check itself failed.
+        """
+        result = self.reports / f"check-{len(self.results) + 1}.json"
+        options = ["--differences", str(differences)] if differences else []
+        for earlier in self.results if differences is None else ():
+            options += ["--known", str(earlier)]
+        done = self._run(
+            *("loadtest.ledger", "--ledger", str(self.reports / "ledger*.jsonl")),
+            *("--json", str(result), "--event", label, *options),
+        )
+        if done.returncode not in (0, 1):
+            raise LabError(f"the ledger could not be checked:\n{done.stderr}{done.stdout}")
+        self.results.append(result)
+        return done.stdout.splitlines()[0]
+
+    def lost_volume(self) -> Path:
+        """The rows in which the snapshot of the lost volume differs from what serves now."""
+        path = self.reports / "check-differences.jsonl"
+        done = self._run("lab.aurora.lost", "--lab-dir", str(self.lab.paths.root))
+        if done.returncode:
+            raise LabError(f"the lost volume could not be read:\n{done.stderr}")
+        path.write_text(done.stdout)
+        return path
+
+    def _run(self, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", module, *arguments],
+            env=self.lab.environment(),
+            capture_output=True,
+            text=True,
+            timeout=CHECK_SECONDS,
+            check=False,
+        )
