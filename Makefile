@@ -1,5 +1,5 @@
 # Each target does all its own set-up: a virtual environment .venv in this checkout (see setup.sh).
-.PHONY: demo test lab load bench lint clean help
+.PHONY: demo test lab load bench service lint clean help
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 LAB_ARGS ?=
@@ -27,6 +27,10 @@ load:   ## Locust's web UI against the running lab, on http://127.0.0.1:8089 (an
 bench:  ## every benchmark, each against its named peer in the same run
 	@./setup.sh dev
 	@$(BIN)/python -m bench
+
+service: ## a new service: folder, test and its line in topology.toml (NAME=orders)
+	@./setup.sh demo
+	@$(BIN)/python -m infra.scaffold '$(NAME)'
 
 lint:   ## ruff, mypy, import rules, CloudFormation
 	@./setup.sh dev

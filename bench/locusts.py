@@ -99,7 +99,6 @@ def _locust(arguments: Sequence[str], environment: Mapping[str, str], seconds: f
         check=False,
     )
     if done.returncode:
-        raise SystemExit(
-            f"locust failed with exit code {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
-        )
+        said = done.stdout[-2000:] + done.stderr[-2000:]
+        raise SystemExit(f"locust failed with exit code {done.returncode}:\n{said}")
     return done.stdout

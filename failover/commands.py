@@ -28,7 +28,7 @@ from failover.errors import (
 )
 from failover.events import Event, Events
 from failover.observe import Observer, Snapshot
-from failover.observe_database import DatabaseObserver
+from failover.observe_database import LOOK_TIMEOUT, DatabaseObserver
 from failover.operator_routes import HttpsOperator
 from failover.plan import Plan, Request
 from failover.ports import ArcTransport, Operator, Probe, Rds, Resolver
@@ -38,6 +38,8 @@ from failover.recovery import Recovery
 from failover.steps import Options, Run
 from failover.verdict import Verdict
 
+GIVEN_UP, LEFT = 1.0, 2.0
+"""Seconds for what a region says of its database when it is given up, or evacuated."""
 REPLICA_PAUSE = 1.0
 """Seconds between two looks at a region that is to become a replica again."""
 
@@ -231,6 +233,7 @@ class _Change:
             self._request.target,
             deadline=options.deadline,
             need_probe=options.need_probe,
+            patience=self._patience(),
         )
         self._before = before
         for region, cause in before.reading.causes.items():
@@ -244,6 +247,12 @@ class _Change:
         self._plan = plan.without(whole, unfit)
         self._warn(before)
         return before
+
+    def _patience(self) -> float:
+        """Nobody waits long for a region that is being left: it may hang."""
+        if self._request.allow_data_loss:
+            return GIVEN_UP
+        return LEFT if self._request.region is not None else LOOK_TIMEOUT
 
     def _known_lags(self) -> dict[str, str]:
         """service → what earlier journals say of a lag that nobody can measure any more."""

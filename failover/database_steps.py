@@ -317,7 +317,9 @@ def notes_after_loss(work: Work, region: str) -> list[str]:
 
 
 def kept_snapshots(work: Work, region: str) -> tuple[str, ...]:
-    """Nothing if `region` does not answer soon: it is usually the one that is gone."""
+    """Not asked of a region that could not be told to stop writes: it would not answer either."""
+    if not work.old_region_answers:
+        return ()
     try:
         return bounded(lambda: work.rds.snapshots(region, work.database.clusters[region]), 1.5)
     except (EndpointFailed, FailoverError, TooLate):

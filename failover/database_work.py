@@ -51,10 +51,10 @@ OLD_REGION_SECONDS = 1.5
 
 def poll_pause(elapsed: float) -> float:
     """Seconds until RDS is asked again: writes wait for the answer, and the API has quotas."""
-    for until, pause in ((2, 0.03), (10, 0.1), (60, 0.2)):
+    for until, pause in ((2, 0.03), (60, 0.1)):
         if elapsed < until:
             return pause
-    return 1.0
+    return 0.2
 
 
 @dataclass(slots=True)
@@ -74,6 +74,8 @@ class Work:
     """region → as seen last."""
     stopped: bool = False
     """Writes are stopped and not open anywhere, as far as this run knows."""
+    old_region_answers: bool = False
+    """It could be told to stop writes."""
     clock: Callable[[], float] = time.monotonic
 
     @property
@@ -207,7 +209,7 @@ class Work:
             )
         else:
             self.fences[region] = stored
-            self.stopped = True
+            self.stopped = self.old_region_answers = True
             run.changed.add(self.name)
             run.events.emit(
                 "database.drained",

@@ -154,15 +154,16 @@ class Observer:
         deadline: float,
         need_probe: bool = True,
         database_timeout: float = DATABASE_TIMEOUT,
+        patience: float = LOOK_SECONDS,
     ) -> Snapshot:
         """A quorum of endpoints, the target's probes, and the databases; of the rest, what comes
-        soon enough.
+        soon enough. `patience`: seconds for what other regions say of the databases.
 
         Raises NoEndpointError when no endpoint answers within `deadline` seconds.
         """
         services = [self.recovery.services[name] for name in names]
         looks = self._start(services, target)
-        databases = self._start_databases(services, target)
+        databases = self._start_databases(services, target, patience)
         started = time.monotonic()
         reading = self.cluster.read_until_answered(deadline)
         needed = {(s.name, target) for s in services} if need_probe else set()
@@ -173,11 +174,11 @@ class Observer:
         return Snapshot(reading, self._views(services, looks), None, found)
 
     def _start_databases(
-        self, services: list[Service], target: str | None
+        self, services: list[Service], target: str | None, patience: float = LOOK_SECONDS
     ) -> Batch[str, DatabaseLook]:
         if self.databases is None:
             return Batch({})
-        return self.databases.start([s.name for s in services], target)
+        return self.databases.start([s.name for s in services], target, patience)
 
     def _start(
         self, services: list[Service], target: str | None

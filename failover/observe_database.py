@@ -46,19 +46,19 @@ class DatabaseObserver:
         return [s for s in found if s.database is not None and not s.database.missing]
 
     def start(
-        self, names: list[str], target: str | None = None, timeout: float = LOOK_TIMEOUT
+        self, names: list[str], target: str | None = None, patience: float = LOOK_TIMEOUT
     ) -> Batch[str, DatabaseLook]:
-        """Looks at the databases of `names`, in the background."""
+        """Looks at the databases of `names`, in the background.
+
+        `patience`: seconds given to regions other than `target`; one that is being left may hang.
+        """
         if target is not None:
             self.operator.prefer(target)
-        return Batch({s.name: self._task(s, target, timeout) for s in self.services(names)})
+        return Batch(
+            {s.name: partial(self.look, s, target, patience) for s in self.services(names)}
+        )
 
-    def _task(
-        self, service: Service, target: str | None, timeout: float
-    ) -> Callable[[], DatabaseLook]:
-        return lambda: self.look(service, target, timeout)
-
-    def look(self, service: Service, target: str | None, timeout: float) -> DatabaseLook:
+    def look(self, service: Service, target: str | None, patience: float) -> DatabaseLook:
         """One look at one database. What fails is in `causes`; raises nothing of its own."""
         database = service.database
         assert database is not None
@@ -73,12 +73,12 @@ class DatabaseObserver:
             tasks["targets", region] = partial(rds.targets, region, database.proxies[region])
         started = time.monotonic()
         batch = Batch(tasks)
-        asked = {("depth", region) for region in regions}
-        seen = _Seen(batch.wait(timeout, lambda results: asked <= results.keys()))
+        depths_asked = {("depth", region) for region in regions}
+        seen = _Seen(_wait(batch, depths_asked, started, target, patience))
         # At once: what is waited for before the lag is read would count as lag.
         depths: dict[str, Depth] = seen.good("depth")
         lags, causes = self._lags(service, depths, started)
-        seen = _Seen(batch.wait(timeout - (time.monotonic() - started)))
+        seen = _Seen(_wait(batch, set(tasks), started, target, patience))
         return DatabaseLook(
             cluster=next(iter(seen.good("global").values()), None),
             clusters=seen.good("cluster"),
@@ -132,6 +132,17 @@ class DatabaseObserver:
                 time.sleep(0.02)
 
         return measure
+
+
+def _wait(
+    batch: Batch[Key, Any], wanted: set[Key], started: float, target: str | None, patience: float
+) -> Mapping[Key, Any]:
+    """The results so far: when `wanted` are in; of other regions than `target` those that come
+    within `patience` of the start."""
+    needed = {key for key in wanted if key[1] == target}
+    end = started + LOOK_TIMEOUT
+    batch.wait(started + patience - time.monotonic(), lambda results: wanted <= results.keys())
+    return batch.wait(end - time.monotonic(), lambda results: needed <= results.keys())
 
 
 class _Seen:

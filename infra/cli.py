@@ -1,10 +1,16 @@
-"""`infra`: shows what a deployment of `topology.toml` consists of.
+"""`infra`: from `topology.toml` to two serving regions on AWS, and back.
 
     infra stacks [--json]        the steps in order, with regions and parameters
     infra template NAME          a template as it is deployed, for example `gateway`
+    infra plan [--live|--drift]  what would be created and what it costs; --live: what would change
+    infra deploy                 everything, in order; again after an interruption continues
+    infra configure              each stage's part of the services' config.json, in this checkout
+    infra export                 recovery.json, and the primaries switched On
+    infra destroy                everything back to nothing, after showing what will be lost
 
-Both read files only and need no AWS account. Exit codes: 0 done, 2 the command line, the topology
-or a template cannot be used.
+The first two and `plan` read files only and need no AWS account. Exit codes: 0 done, 1 something
+failed (the message ends with the next command), 2 the command line, the topology or a template
+cannot be used, 3 `destroy` has shown what it would do, 130 interrupted.
 
 Downside: parameters that come from outputs are shown as references; their values exist only once
 something has been deployed.
@@ -15,26 +21,33 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from infra.stacks import OutputRef, Stack, Step, Text, Value, stack_list
+from infra.stacks import OutputRef, Stack, Step, Text, Value, WiringError, stack_list
 from infra.templates import TEMPLATES, TemplateFileError, template
-from infra.topology import TopologyError, load_topology
+from infra.topology import Topology, TopologyError, load_topology
+
+INTERRUPTED = 130
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code."""
+def main(
+    argv: Sequence[str] | None = None,
+    session: Callable[[argparse.Namespace, Topology], Any] | None = None,
+) -> int:
+    """Runs one command; returns the exit code. `session` replaces what speaks to AWS, in tests."""
     options = _parser().parse_args(argv)
     try:
         topology = load_topology(options.topology)
         if options.command == "stacks":
             steps = stack_list(topology)
             text = _json(steps) if options.json else _table(steps)
-        else:
+        elif options.command == "template":
             rendered = template(f"{options.name.removesuffix('.yaml')}.yaml", topology)
             text = json.dumps(rendered, indent=2)
+        else:
+            return _against_aws(options, topology, session)
     except (TopologyError, TemplateFileError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -42,16 +55,92 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _against_aws(
+    options: argparse.Namespace,
+    topology: Topology,
+    session: Callable[[argparse.Namespace, Topology], Any] | None,
+) -> int:
+    # boto3 takes half a second to import, which `stacks` and `template` need not pay.
+    from infra.commands import COMMANDS
+    from infra.configure import ConfigureError
+    from infra.errors import DeployError
+    from infra.recovery import RecoveryError
+
+    try:
+        return COMMANDS[options.command]((session or _session)(options, topology))
+    except KeyboardInterrupt:
+        sys.stderr.write(
+            "interrupted; AWS goes on with what it has begun. The same command again continues.\n"
+        )
+        return INTERRUPTED
+    except RecoveryError as error:
+        sys.stderr.write(f"{error}\n  next: infra deploy\n")
+    except (DeployError, ConfigureError, WiringError) as error:
+        sys.stderr.write(f"{error}\n")
+    return 1
+
+
+def _session(options: argparse.Namespace, topology: Topology) -> Any:
+    import threading
+
+    from infra.clients import AwsClients
+    from infra.commands import Session, pace_of
+
+    stopping = threading.Event()
+    return Session(options, topology, AwsClients(options.profile), pace_of(stopping), stopping)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="infra", description="What a deployment consists of.")
     parser.add_argument("--topology", type=Path, default=Path("topology.toml"), metavar="FILE")
+    parser.add_argument("--profile", metavar="NAME", help="profile of the AWS credentials")
     commands = parser.add_subparsers(dest="command", required=True)
     stacks = commands.add_parser("stacks", help="the steps in order, with their parameters")
     stacks.add_argument("--json", action="store_true", help="for a program to read")
     shown = commands.add_parser("template", help="a template as it is deployed, as JSON")
     names = ", ".join(sorted(path.stem for path in TEMPLATES.glob("*.yaml")))
     shown.add_argument("name", help=f"one of {names}")
+    _add_deployment(commands)
+    _add_destroy(commands)
     return parser
+
+
+def _add_deployment(commands: Any) -> None:
+    zone = "id of the domain's public hosted zone, when it exists already"
+    plan = commands.add_parser("plan", help="what would be created, and what it costs")
+    plan.add_argument("--json", action="store_true", help="for a program to read (not with --live)")
+    plan.add_argument("--live", action="store_true", help="ask AWS what would change")
+    plan.add_argument("--drift", action="store_true", help="--live, and the database's drift")
+    plan.add_argument("--hosted-zone", metavar="ID", help=zone)
+    deploy = commands.add_parser("deploy", help="deploy everything, or continue")
+    deploy.add_argument("--hosted-zone", metavar="ID", help=zone)
+    deploy.add_argument(
+        "--recreate-failed",
+        action="store_true",
+        help="delete stacks whose creation was rolled back, and create them again",
+    )
+    deploy.add_argument(
+        "--allow-replacement",
+        metavar="STEP",
+        action="append",
+        default=[],
+        help="let this step replace or remove what serves traffic (never a database)",
+    )
+    commands.add_parser("configure", help="write the services' config.json from what is deployed")
+    export = commands.add_parser("export", help="write recovery.json and switch the primaries On")
+    export.add_argument("--file", type=Path, default=Path("recovery.json"), metavar="FILE")
+
+
+def _add_destroy(commands: Any) -> None:
+    destroy = commands.add_parser("destroy", help="delete everything, after showing what is lost")
+    destroy.add_argument("--confirm", metavar="CODE", default="", help="the code that it showed")
+    destroy.add_argument(
+        "--remove-deletion-protection", action="store_true", help="needed with a database"
+    )
+    destroy.add_argument(
+        "--final-snapshot", action="store_true", help="the database leaves a last snapshot"
+    )
+    destroy.add_argument("--keep-zone", action="store_true", help="leave the hosted zone")
 
 
 def _table(steps: Sequence[Step]) -> str:

@@ -197,6 +197,14 @@ class CloudFormation:
         self._check(step, self._wait(step, state.stack_id, began))
         self.say(f"{step.name} ({step.region}): deleted after {self.pace.clock() - began:.0f} s")
 
+    def document(self, step: Stack) -> Mapping[str, Any]:
+        """The template that the stack has; everything that this tool sends is JSON."""
+        with self._explained(step):
+            body = self._cfn(step).get_template(StackName=stack_name(self.topology, step))
+        found = body["TemplateBody"]
+        document: Mapping[str, Any] = json.loads(found) if isinstance(found, str) else found
+        return document
+
     # ---- states
 
     def settle(self, step: Stack) -> StackState | None:

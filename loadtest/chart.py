@@ -18,7 +18,7 @@ from typing import Any
 from loadtest.record import FAILED
 
 WIDTH = 1100
-LEFT, RIGHT = 44, 12
+LEFT, RIGHT = 54, 12
 PLOT = WIDTH - LEFT - RIGHT
 BARS = 96
 """Height of the stacked columns."""

@@ -16,6 +16,14 @@ be stopped for a check. What is found is looked at again after `--confirm-after`
 only if it is still so, because a region that has just become active may for some seconds answer
 from a reader that lags behind.
 
+A lost volume is often readable only later, when its region is back and other moves have been made.
+Then
+
+    python -m loadtest.ledger --ledger 'reports/ledger*.jsonl' --confirm reports/check-1.json \
+        --differences lost.jsonl --json reports/check-1.json
+
+reads no rows, but adds to an earlier result which of its findings the volume confirms.
+
 `check` is pure. It makes no use of the order in which lines stand in the ledger: per row, an
 operation can be the last one unless another that is certain began after it had ended.
 
@@ -307,6 +315,11 @@ def summary(document: Mapping[str, Any]) -> str:
 
 
 def _checked(options: argparse.Namespace) -> dict[str, Any]:
+    if options.confirm:
+        document = _result(options.confirm)
+        found = [Finding(**finding) for finding in document["findings"]]
+        operations = read_ledger(_paths(options.ledger))
+        return {**document, **_against_volume(options, found, operations)}
     known = {
         Finding(**finding).identity
         for path in _paths(options.known)
@@ -321,7 +334,7 @@ def _checked(options: argparse.Namespace) -> dict[str, Any]:
         still = {finding.identity for finding in confirmed}
         findings = [finding for finding in findings if finding.identity in still]
         new = [finding for finding in new if finding.identity in still]
-    document = {
+    return {
         "version": 1,
         "event": options.event,
         "service": options.service,
@@ -337,11 +350,17 @@ def _checked(options: argparse.Namespace) -> dict[str, Any]:
             for tenant in sorted({o.tenant for o in operations.values()})
         },
         "findings": [dataclasses.asdict(finding) for finding in new],
+        **_against_volume(options, new, operations),
     }
-    if options.differences:
-        volume = reconcile(new, operations.values(), json_lines(options.differences))
-        document["lost_volume"] = dataclasses.asdict(volume)
-    return document
+
+
+def _against_volume(
+    options: argparse.Namespace, findings: Sequence[Finding], operations: Mapping[str, Operation]
+) -> dict[str, Any]:
+    if not options.differences:
+        return {}
+    volume = reconcile(findings, operations.values(), json_lines(options.differences))
+    return {"lost_volume": dataclasses.asdict(volume)}
 
 
 def _counts(
@@ -408,7 +427,10 @@ def _paths(patterns: Sequence[str]) -> list[str]:
 def _result(path: str) -> dict[str, Any]:
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
-        return {"findings": list(document["findings"])}
+        missing = [key for key in ("findings", "acknowledged", *KINDS) if key not in document]
+        if missing:
+            raise KeyError(*missing)
+        return dict(document)
     except OSError as error:
         raise InputError([f"{path}: cannot be read: {error.strerror}"]) from error
     except (ValueError, KeyError, TypeError) as error:
@@ -441,6 +463,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--differences", help="JSON lines: rows in which a lost volume differs from the database"
+    )
+    parser.add_argument(
+        "--confirm", help="an earlier result to which the comparison with --differences is added"
     )
     parser.add_argument(
         "--confirm-after",

@@ -16,7 +16,7 @@ from typing import Any
 
 from loadtest.chart import Axis, Mark, chart, columns, story
 from loadtest.losses import marks_of, stretches
-from loadtest.page_writes import write_tiles, writes_section
+from loadtest.page_writes import no_loss, write_tiles, writes_legend, writes_section
 from loadtest.record import REFUSED, WRITES
 
 STYLE = """
@@ -50,7 +50,7 @@ margin:12px 0;overflow-x:auto}
 .head{display:flex;flex-wrap:wrap;gap:4px 14px;align-items:baseline;justify-content:space-between}
 svg{display:block;width:100%;min-width:760px;height:auto}
 svg text{font-size:11.5px;fill:var(--soft)}
-.writes{fill:var(--good)}.refused{fill:var(--region-1)}
+.writes{fill:var(--good)}.refused{fill:var(--other)}
 .plot{fill:var(--plot)}.axis{stroke:var(--line)}.moving{fill:var(--moving)}
 .region-0{fill:var(--region-0)}.region-1{fill:var(--region-1)}.region-2{fill:var(--region-2)}
 .region-3{fill:var(--region-3)}.region-4{fill:var(--region-4)}.region-5{fill:var(--region-5)}
@@ -99,7 +99,7 @@ def page(
         _verdict(evidence),
         _tiles(evidence),
         "<h2>Which region answered</h2>",
-        _legend(evidence["regions"]),
+        _legend(evidence["regions"], writes_legend(evidence)),
         *_charts(evidence, timeline, marks),
         "<h2>Numbers</h2>",
         _services_table(evidence),
@@ -133,7 +133,7 @@ def _verdict(evidence: Mapping[str, Any]) -> str:
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in evidence["reasons"])
     text = (
         "<p>Every service that was told to move moved, no other service did, "
-        "and no request failed outside of an outage.</p>"
+        f"and no request failed outside of an outage. {no_loss(evidence)}</p>"
         if passed
         else f"<ul>{reasons}</ul>"
     )
@@ -177,7 +177,7 @@ def _worst_rto(events: Iterable[Mapping[str, Any]], kinds: Sequence[str]) -> str
     return f"{max(known):.2f} s" if known else DASH
 
 
-def _legend(regions: Sequence[str]) -> str:
+def _legend(regions: Sequence[str], legend_of_writes: str) -> str:
     entries = [(f"region-{i % 6}", region) for i, region in enumerate(regions)]
     entries.append(("failed", "failed request"))
     items = "".join(
@@ -189,7 +189,8 @@ def _legend(regions: Sequence[str]) -> str:
         f'<ul class="legend">{items}</ul><p class="soft">Each column shows the shares of the '
         "requests that ended in it. Solid lines: commands that concern the service, with the "
         "time until the new region answered, which the violet bar shows. Dotted lines: commands "
-        "that concern others. Red marks below a column: at least one request failed in it.</p>"
+        "that concern others. Red marks below a column: at least one request failed in it."
+        f"{legend_of_writes}</p>"
     )
 
 

@@ -12,9 +12,16 @@ from html import escape
 from typing import Any
 
 from loadtest.losses import KINDS, LOSSES
-from loadtest.moves import PLANNED_MOVE
+from loadtest.moves import EVACUATION, PLANNED_MOVE
+from loadtest.record import CONTRADICTED, REFUSED, REPEATED
 
 DASH = "–"
+WHAT = {
+    REFUSED: "attempts refused",
+    REPEATED: "attempts repeated",
+    CONTRADICTED: "answers that contradict what was acknowledged",
+}
+"""The marks that have reasons, in words."""
 COLUMNS = (
     "Write gap",
     "Acknowledged",
@@ -60,6 +67,21 @@ def _number(count: int | None) -> str:
     return DASH if count is None else f"{count:,}"
 
 
+def no_loss(evidence: Mapping[str, Any]) -> str:
+    """A sentence for a run that passed, if its ledger was checked after a planned move."""
+    services = writing_services(evidence).values()
+    events = [event for service in services for event in service["events"]]
+    planned = [e for e in events if e["kind"] == PLANNED_MOVE and e["ledger"] is not None]
+    return "No planned move lost or doubled an acknowledged write." if planned else ""
+
+
+def writes_legend(evidence: Mapping[str, Any]) -> str:
+    """A sentence about the lanes below the columns, if there are any."""
+    if not writing_services(evidence):
+        return ""
+    return " Below that, green: writes were acknowledged; grey: writes were refused for a move."
+
+
 def writes_section(evidence: Mapping[str, Any]) -> str:
     """HTML, or nothing."""
     services = writing_services(evidence)
@@ -90,9 +112,10 @@ def _row(name: str, event: Mapping[str, Any]) -> str:
     found = "".join(_found(ledger, kind, planned) for kind in KINDS)
     checked = DASH if ledger is None else f"{ledger['acknowledged']:,}"
     what = event["kind"].replace("_", " ")
-    way = f" to {event['to']}" if event["to"] else ""
+    moves = event["kind"] in (PLANNED_MOVE, EVACUATION)
+    what += f" to {event['to']}" if moves else f": {event['from']}"
     return (
-        f'<tr><th scope="row">{escape(name)}</th><td class="text">{escape(what + way)}</td>'
+        f'<tr><th scope="row">{escape(name)}</th><td class="text">{escape(what)}</td>'
         f"{plain}{found}<td>{checked}</td></tr>"
     )
 
@@ -111,7 +134,7 @@ def _notes(services: Mapping[str, Mapping[str, Any]]) -> list[str]:
             notes += [f"{name}, {note}" for note in _ledger_notes(event)]
         for mark, reasons in service.get("reasons", {}).items():
             why = ", ".join(f"{n} x {reason}" for reason, n in reasons.items())
-            notes.append(f"{name}, attempts {mark}: {why}")
+            notes.append(f"{name}, {WHAT[mark]}: {why}")
     return [f'<p class="soft">{escape(note)}.</p>' for note in notes]
 
 

@@ -109,8 +109,8 @@ class Story:
 
         self._restore(screen, services, first)
         for name in databases:
+            self._check_volume(screen)  # before the next move, to which it would be counted
             self._back(screen, name, second, first)
-            self._check_volume(screen)
         self._move(screen, [s for s in (*services, API) if s not in databases], second, first)
         self._steady(traffic, everywhere)
         self._check(screen, bool(databases), "the end")

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from lab.errors import LabError
 from lab.lifecycle import Lab
+from lab.process import wait_until
 
 CHECK_SECONDS = 120.0
+SNAPSHOT_SECONDS = 60.0
 LEDGER = "ledger.jsonl"
 
 
@@ -47,12 +49,23 @@ class Checks:
         return done.stdout.splitlines()[0]
 
     def lost_volume(self) -> Path:
-        """The rows in which the snapshot of the lost volume differs from what serves now."""
+        """The rows in which the snapshot of the lost volume differs from what serves now.
+
+        The snapshot is kept as soon as the lost region is back; it is waited for.
+        """
         path = self.reports / "check-differences.jsonl"
-        done = self._run("lab.aurora.lost", "--lab-dir", str(self.lab.paths.root))
-        if done.returncode:
-            raise LabError(f"the lost volume could not be read:\n{done.stderr}")
-        path.write_text(done.stdout)
+        said = ""
+
+        def read() -> bool:
+            nonlocal said
+            done = self._run("lab.aurora.lost", "--lab-dir", str(self.lab.paths.root))
+            said = done.stderr
+            if done.returncode == 0:
+                path.write_text(done.stdout)
+            return done.returncode == 0
+
+        if not wait_until(read, SNAPSHOT_SECONDS, 0.5):
+            raise LabError(f"the lost volume could not be read:\n{said}")
         return path
 
     def _run(self, module: str, *arguments: str) -> subprocess.CompletedProcess[str]:

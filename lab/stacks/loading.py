@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from infra.backend import ADD, Change, ChangePlan, StackState, bring_up, walk
 from infra.stacks import Application, Stack, Step, WiringError, parameters_of
+from infra.steps import Outputs
 from infra.templates import template
 from infra.topology import Topology
 from lab.model import Deployment, Resource
@@ -23,6 +25,9 @@ from lab.stacks.template import Prepared, StackRun
 
 Packages = Mapping[tuple[str, str], PackagedApplication]
 """(code folder, region) -> package."""
+
+_Key = str | tuple[str, str]
+"""Of a prepared template: its file name, or code folder and region."""
 
 
 def deploy(steps: Sequence[Step], topology: Topology, applications: Packages) -> Deployment:
@@ -62,29 +67,97 @@ def resolve(
     """`deploy` with the templates given: file name -> template as plain data."""
     prepared = _prepare(steps, templates, applications)
     _refuse_unsupported(steps, prepared)
-    resources: list[Resource] = []
-    outputs: dict[str, dict[str, str]] = {}
-    faults: list[str] = []
-    failed: set[str] = set()
-    for step in steps:
-        if failed.intersection(step.needs):
-            failed.add(step.name)  # what it needs is missing, and that has been reported
-            continue
-        before = len(faults)
-        made, outputs[step.name] = _run(step, prepared[_key(step)], outputs, applications, faults)
-        resources.extend(made)
-        if len(faults) > before:
-            failed.add(step.name)
+    loaded = LoadedStacks(prepared, applications)
+
+    def act(step: Step, outputs: Outputs) -> Mapping[str, str]:
+        if isinstance(step, Stack):
+            return bring_up(loaded, step, templates[step.template], outputs)
+        return loaded.load_application(step, outputs)
+
+    walked = walk(steps, act, keep_going=True)
+    faults = [fault for error in walked.failures.values() for fault in _faults_of(error)]
     if faults:
         raise TemplateError(faults)
+    resources = [each for step in steps for each in loaded.resources[step.name]]
     resources = [each for resource in resources for each in _with_default_panel(resource)]
     reasons = refusals(resources)
     if reasons:
         raise RefusedError(reasons)
-    return Deployment(tuple(resources), outputs)
+    return Deployment(
+        tuple(resources), {step.name: dict(walked.outputs[step.name]) for step in steps}
+    )
 
 
-_Key = str | tuple[str, str]
+def _faults_of(error: Exception) -> Sequence[str]:
+    if isinstance(error, TemplateError):
+        return error.reasons
+    if isinstance(error, WiringError):
+        return (str(error),)
+    raise error
+
+
+class LoadedStacks:
+    """The lab behind `infra.backend.Backend`: a stack is resolved in memory and that is all.
+
+    Templates are prepared before; the document that `plan` is given is the one that was prepared.
+    """
+
+    def __init__(self, prepared: Mapping[_Key, Prepared], applications: Packages) -> None:
+        self._prepared, self._applications = prepared, applications
+        self._outputs: dict[str, dict[str, str]] = {}
+        self._planned: dict[str, tuple[list[Resource], dict[str, str]]] = {}
+        self.resources: dict[str, list[Resource]] = {}
+        """Step -> what it made."""
+
+    def describe(self, step: Stack) -> StackState | None:
+        if step.name not in self._outputs:
+            return None
+        return StackState("CREATE_COMPLETE", self._outputs[step.name], stack_id=step.name)
+
+    def plan(
+        self, step: Stack, document: Mapping[str, Any], parameters: Mapping[str, str]
+    ) -> ChangePlan:
+        """Resolves the stack. Raises TemplateError with all of its faults."""
+        del document
+        faults: list[str] = []
+        run = StackRun(step.name, step.region, self._prepared[_key(step)], parameters, faults)
+        made = run.resolve()
+        if faults:
+            raise TemplateError(faults)
+        self._planned[step.name] = made
+        changes = tuple(Change(ADD, r.logical_id, r.type) for r in made[0])
+        return ChangePlan(step, step.name not in self._outputs, changes, step.name)
+
+    def apply(self, plan: ChangePlan) -> Mapping[str, str]:
+        name = plan.step.name
+        self.resources[name], self._outputs[name] = self._planned.pop(name)
+        return self._outputs[name]
+
+    def discard(self, plan: ChangePlan) -> None:
+        self._planned.pop(plan.step.name, None)
+
+    def outputs(self, step: Stack) -> Mapping[str, str]:
+        return self._outputs.get(step.name, {})
+
+    def delete(self, step: Stack) -> None:
+        self._outputs.pop(step.name, None)
+        self.resources.pop(step.name, None)
+
+    def load_application(self, step: Application, outputs: Outputs) -> Mapping[str, str]:
+        """What Chalice would deploy, with this environment. Raises TemplateError, WiringError."""
+        faults: list[str] = []
+        packaged = self._applications[step.folder, step.region]
+        faults.extend(event_faults(step.name, packaged.template))
+        values = parameters_of(step, outputs)
+        names = ApplicationNames(step.service, step.region, packaged.code, values)
+        prepared = self._prepared[_key(step)]
+        run = StackRun(
+            step.name, step.region, prepared, {}, faults, names.identify, names.finish
+        )
+        self.resources[step.name], self._outputs[step.name] = run.resolve()
+        if faults:
+            raise TemplateError(faults)
+        return self._outputs[step.name]
 
 
 def _key(step: Step) -> _Key:
@@ -128,27 +201,6 @@ def _refuse_unsupported(steps: Sequence[Step], prepared: Mapping[_Key, Prepared]
         ]
     if reasons:
         raise UnsupportedResourceType(reasons)
-
-
-def _run(
-    step: Step,
-    prepared: Prepared,
-    outputs: Mapping[str, Mapping[str, str]],
-    applications: Packages,
-    faults: list[str],
-) -> tuple[list[Resource], dict[str, str]]:
-    try:
-        values = parameters_of(step, outputs)
-    except WiringError as error:
-        faults.append(str(error))
-        return [], {}
-    if isinstance(step, Stack):
-        return StackRun(step.name, step.region, prepared, values, faults).resolve()
-    packaged = applications[step.folder, step.region]
-    faults.extend(event_faults(step.name, packaged.template))
-    names = ApplicationNames(step.service, step.region, packaged.code, values)
-    run = StackRun(step.name, step.region, prepared, {}, faults, names.identify, names.finish)
-    return run.resolve()
 
 
 def _with_default_panel(resource: Resource) -> tuple[Resource, ...]:

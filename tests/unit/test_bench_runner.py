@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT))  # the benchmarks are run from the checkout, never installed
+sys.path.append(str(Path(__file__).parents[2]))  # run from the checkout, never installed
 from bench.__main__ import BENCHMARKS, headline, main
 from bench.table import (
     Result,
@@ -22,6 +21,8 @@ from bench.table import (
     render,
     report,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 def modules_with_main() -> set[str]:

@@ -16,6 +16,7 @@ services = st.sampled_from(["health", "service1"])
 outcomes = st.one_of(
     st.tuples(st.just("good"), services, st.sampled_from(["us-east-1", "us-west-2"])),
     st.tuples(st.just("failed"), services, st.sampled_from(["HTTP 502", "TimeoutError"])),
+    st.tuples(st.just("mark"), services, st.sampled_from(["writes", "refused"])),
     st.tuples(st.just("socket"), st.sampled_from(["10.0.0.1", "10.0.0.2"]), st.just("")),
 )
 samples = st.lists(st.tuples(outcomes, st.floats(0, 3, allow_nan=False)), max_size=12)
@@ -28,12 +29,32 @@ def record_of(entries: list[tuple[tuple[str, str, str], float]]) -> Record:
             record.good(name, detail, START + at)
         elif what == "failed":
             record.failed(name, detail, START + at)
+        elif what == "mark":
+            record.mark(name, detail, START + at, "stopped" if detail == "refused" else "")
         else:
             record.counters["sockets"][name] += 1
     return record
 
 
 records = samples.map(record_of)
+
+
+def test_marks_are_no_requests_and_keep_their_times() -> None:
+    record = record_of(
+        [
+            (("good", "todo", "us-east-1"), 0.01),
+            (("mark", "todo", "writes"), 0.01),
+            (("mark", "todo", "writes"), 0.05),
+            (("mark", "todo", "refused"), 1.0),
+        ]
+    )
+    total = record.services()["todo"]
+    assert (total["requests"], total["marks"]) == (1, {"writes": 2, "refused": 1})
+    assert total["reasons"] == {"refused": {"stopped": 1}}
+    writes, refused = record.marks_in_time()
+    assert (writes["mark"], writes["count"], refused["mark"]) == ("writes", 2, "refused")
+    assert (writes["first"], writes["last"]) == (START + 0.01, START + 0.05)
+    assert len(record.timeline()) == 1
 
 
 @given(records, records, records)
@@ -66,7 +87,7 @@ def test_totals_agree_with_the_timeline(record: Record) -> None:
         regions[region] = regions.get(region, 0) + cell.count
         assert cell.first <= cell.last
     for name, total in record.services().items():
-        regions = counted[name]
+        regions = counted.get(name, {})
         assert total["failed"] == regions.get(FAILED, 0) == sum(total["failures"].values())
         assert total["by_region"] == {r: n for r, n in regions.items() if r != FAILED}
         assert total["requests"] == sum(regions.values())
