@@ -59,6 +59,7 @@ class World:
     """Both, or databases cannot be asked."""
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
+    close: Callable[[], None] = lambda: None
 
     def databases(self, recovery: Recovery) -> DatabaseObserver | None:
         if self.rds is None or self.operator is None:
@@ -73,6 +74,7 @@ def real_world(recovery: Recovery) -> World:
         return sys.stdin.readline()
 
     resolver = resolver_for(recovery)
+    operator = HttpsOperator(recovery, resolver)
     return World(
         BotocoreTransport(recovery),
         resolver,
@@ -80,7 +82,8 @@ def real_world(recovery: Recovery) -> World:
         sys.stdin.isatty(),
         ask,
         rds=BotocoreRds(recovery),
-        operator=HttpsOperator(recovery, resolver),
+        operator=operator,
+        close=operator.close,
     )
 
 
@@ -97,7 +100,10 @@ def status(
     events = Events()
     cluster = Cluster(recovery.cluster_endpoints, world.transport, events)
     observer = Observer(recovery, cluster, world.resolver, world.probe, world.databases(recovery))
-    snapshot = observer.everything(options.services or recovery.services)
+    try:
+        snapshot = observer.everything(options.services or recovery.services)
+    finally:
+        world.close()
     faults = render.status_faults(recovery, snapshot)
     if snapshot.fault is not None:
         code = snapshot.fault.exit_code
@@ -130,7 +136,10 @@ def change(
             "there is no terminal to ask on, so nothing is changed without --yes",
             ["--dry-run shows the plan without asking"],
         )
-    return _Change(recovery, options, words, world, request).carry_out()
+    try:
+        return _Change(recovery, options, words, world, request).carry_out()
+    finally:
+        world.close()
 
 
 def make_request(recovery: Recovery, options: argparse.Namespace) -> Request:

@@ -330,7 +330,7 @@ class Work:
                 f"{self.commands()}" + ("; writes are stopped meanwhile" if self.stopped else "")
             )
         reasons = [self.lift(run)] if self.stopped else []
-        if isinstance(cause, RdsRefusal | EndpointFailed):
+        if isinstance(cause, PreconditionError | EndpointFailed):
             return PreconditionError(f"{self.name}: no {self.mode.value}: {cause}", reasons)
         if not reasons:
             assert isinstance(cause, FailoverError)

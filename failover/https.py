@@ -53,6 +53,7 @@ class HttpsClient:
         self._context: ssl.SSLContext | None = None
         self._lock = threading.Lock()
         self._idle: dict[str, list[http.client.HTTPConnection]] = {}
+        self._closed = False
 
     def request(
         self,
@@ -107,9 +108,19 @@ class HttpsClient:
             return idle.pop() if idle else None
 
     def _keep(self, netloc: str, connection: http.client.HTTPConnection) -> None:
-        if connection.sock is not None:
-            with self._lock:
+        with self._lock:
+            if self._closed or connection.sock is None:
+                connection.close()
+            else:
                 self._idle.setdefault(netloc, []).append(connection)
+
+    def close(self) -> None:
+        """Closes what is kept; what is still under way closes itself when it ends."""
+        with self._lock:
+            self._closed = True
+            for connection in (c for idle in self._idle.values() for c in idle):
+                connection.close()
+            self._idle.clear()
 
     def _connect(self, parts: SplitResult, timeout: float) -> http.client.HTTPConnection:
         host = parts.hostname or ""

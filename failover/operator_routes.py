@@ -35,6 +35,10 @@ class HttpsOperator:
         self._tokens = Tokens(recovery.tokens, self._client, environment)
         self._prefer: str | None = None
 
+    def close(self) -> None:
+        """Closes the kept connections."""
+        self._client.close()
+
     def prefer(self, region: str) -> None:
         self._prefer = region
 

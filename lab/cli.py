@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error), UsageError.exit_code)
     except LabError as error:
         return _fail(str(error), error.exit_code)
+    except OSError as error:
+        return _fail(f"{error}; see the logs in {lab.paths.log}", LabError.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted; what had been started was stopped", 130)
     return 0

@@ -20,6 +20,10 @@ Handler = Callable[[str, dict[str, Any]], Awaitable[Any]]
 """(command, arguments) -> something that JSON can carry; raises LabError to refuse."""
 
 
+MAX_LINE_BYTES = 2**24
+"""A command carries up to the whole of recovery.json, which grows with the services."""
+
+
 async def serve(path: str, handler: Handler) -> asyncio.AbstractServer:
     """Listen on `path` and answer each line with the handler's result."""
 
@@ -40,7 +44,7 @@ async def serve(path: str, handler: Handler) -> asyncio.AbstractServer:
 
     mask = os.umask(0o177)
     try:
-        return await asyncio.start_unix_server(connected, path)
+        return await asyncio.start_unix_server(connected, path, limit=MAX_LINE_BYTES)
     finally:
         os.umask(mask)
 

@@ -193,12 +193,16 @@ class Lab:
     def _await_answers(
         self, topology: Topology, settings: Settings, regions: Iterable[str]
     ) -> None:
-        """Every service answers in these regions, through TLS."""
+        """Every service answers in these regions, through TLS; of those that share code, the first.
+
+        The others have the same package, and asking all would start a process for each.
+        """
         context = certs.client_context(self.paths.ca)
+        by_code = {s.folder: s.name for s in list(topology.services.values())[::-1]}
         wanted = [
             (region, topology.pinned_host(service, region))
             for region in regions
-            for service in topology.services
+            for service in by_code.values()
         ]
         def ask(item: tuple[str, str]) -> str | None:
             return _first_fault(settings.region_address(item[0]), item[1], context)
@@ -441,8 +445,9 @@ def write_public_face(
         "AWS_ACCESS_KEY_ID": "lab",
         "AWS_SECRET_ACCESS_KEY": "lab",
         "AWS_DEFAULT_REGION": settings.regions[0],
-        "TOKENS_FILE": str(paths.tokens.resolve()),
     }
+    if document["tokens"]:
+        variables["TOKENS_FILE"] = str(paths.tokens.resolve())
     for region, client in tokens.get("Operator", {}).items():
         suffix = region.upper().replace("-", "_")
         variables[f"OPERATOR_CLIENT_SECRET_{suffix}"] = client["client_secret"]

@@ -47,6 +47,7 @@ class RegionPart:
             extra_environment=function_environment(paths, self._address),
             vpc=vpc_names(deployment, settings, region),
         )
+        self._warm = functions_to_warm(deployment, region)
         self._resolver = Resolver(
             name_server, cache_cap=settings.profile.integration_dns_cache
         )
@@ -77,13 +78,8 @@ class RegionPart:
         if self._database is not None:
             await self._database.start()
         await self._functions.start()
-        await self._functions.prewarm(self._warm_names())
+        await self._functions.prewarm(self._warm)
         await self._gateway.start(self._address, HTTPS_PORT, self._tls)
-
-    def _warm_names(self) -> list[str]:
-        """The functions that requests reach; others (migrations) start when they are called."""
-        names = self._functions.status()["functions"]
-        return [n for n in names if not n.endswith(f"{self._region}-migrate")][:MAX_PREWARMED]
 
     async def close(self) -> None:
         await self._gateway.close()
@@ -133,8 +129,14 @@ class RegionPart:
         return answer
 
 
-MAX_PREWARMED = 16
-"""So many functions have an environment waiting when the region is up; the rest start on demand."""
+def functions_to_warm(deployment: Deployment, region: str) -> list[str]:
+    """One function behind the API per package: services that share code start when they are called,
+    so that a hundred of them do not cost a hundred processes."""
+    by_package: dict[str, str] = {}
+    for function in deployment.of_type("AWS::Serverless::Function", region=region):
+        if function.logical_id == "APIHandler":
+            by_package.setdefault(function.properties["CodeUri"], function.physical_id)
+    return list(by_package.values())
 
 
 def function_environment(paths: LabPaths, address: str) -> dict[str, str]:

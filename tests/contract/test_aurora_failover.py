@@ -97,7 +97,8 @@ def test_loss_is_counted_exactly_kept_and_put_back(world: World) -> None:
     write(world, WEST, "after")
     members = world.global_cluster(WEST)["GlobalClusterMembers"]
     assert {m["DBClusterArn"]: (m["IsWriter"], m["SynchronizationStatus"]) for m in members} == {
-        cluster_arn(EAST): (False, "pending-resync"), cluster_arn(WEST): (True, "connected"),
+        cluster_arn(EAST): (False, "pending-resync"),
+        cluster_arn(WEST): (True, "connected"),
     }
     survived = world.ids(WEST)
     lost_rows = acknowledged - survived
@@ -129,7 +130,15 @@ def test_loss_is_counted_exactly_kept_and_put_back(world: World) -> None:
     world.switchover(WEST, EAST)  # the way back
     write(world, EAST, "back home")
     assert world.rds_events() == [
-        "0391", "0238", "0240", "0241", "0181", "0182", "0183", "0184", "0185",
+        "0391",
+        "0238",
+        "0240",
+        "0241",
+        "0181",
+        "0182",
+        "0183",
+        "0184",
+        "0185",
     ]
 
 
@@ -149,7 +158,9 @@ def test_rows_that_differ_and_deletes_that_were_lost_are_told_apart(world: World
     restart_old_primary(world)
     _, found, said = recover(world)
     assert {d["key"]["id"]: d["kind"] for d in found} == {
-        "new": "missing", "updated": "different", "removed": "deleted",
+        "new": "missing",
+        "updated": "different",
+        "removed": "deleted",
     }
     assert "1 missing, 1 different, 1 deleted" in said
     different = next(d for d in found if d["kind"] == "different")
@@ -224,8 +235,12 @@ def test_users_and_rotated_passwords_come_with_the_new_volume(world: World) -> N
     world.connect(EAST, reader=True).close()
     world.connect(EAST, reader=True, user="admin").close()
     connection = pymysql.connect(
-        host=world.address(EAST), port=3317, user="later", password="of-the-new-primary",
-        database="todo", ssl_disabled=True,
+        host=world.address(EAST),
+        port=3317,
+        user="later",
+        password="of-the-new-primary",
+        database="todo",
+        ssl_disabled=True,
     )
     connection.close()
     assert ("second",) in world.direct(EAST, "SHOW DATABASES")
@@ -237,7 +252,8 @@ def test_volume_pending_resync_can_be_no_target(world: World) -> None:
     rds = world.boto("rds", EAST)
     with pytest.raises(ClientError) as refusal:
         rds.failover_global_cluster(
-            GlobalClusterIdentifier=GLOBAL, TargetDbClusterIdentifier=cluster_arn(EAST),
+            GlobalClusterIdentifier=GLOBAL,
+            TargetDbClusterIdentifier=cluster_arn(EAST),
             AllowDataLoss=True,
         )
     assert refusal.value.response["Error"]["Code"] == "InvalidDBClusterStateFault"

@@ -39,7 +39,7 @@ def test_kill_9_of_a_region_leaves_dns_arc_and_the_other_region(make_lab: MakeLa
 
     status = json.loads(lab.failover("status", "--json").stdout)
     assert len(status["endpoints"]["answered"]) == 5
-    assert lab.failover("evacuate", "us-east-1", "--yes").returncode == 0
+    assert lab.failover("evacuate", "us-east-1", "--allow-data-loss", "--yes").returncode == 0
     for service in SERVICES:
         assert wait_for(lambda s=service: region_of(lab, s) == "us-west-2", 10)
 
@@ -51,7 +51,7 @@ def test_evacuation_with_two_endpoints_hanging(make_lab: MakeLab) -> None:
     for endpoint in ("eu-west-1", "ap-southeast-2"):
         assert lab.lab("fault", "arc", endpoint, "hang").returncode == 0
     began = time.monotonic()
-    done = lab.failover("evacuate", "us-east-1", "--yes")
+    done = lab.failover("evacuate", "us-east-1", "--allow-data-loss", "--yes")
     assert done.returncode == 0, done.stdout
     assert time.monotonic() - began < 5
     for service in SERVICES:
@@ -61,12 +61,25 @@ def test_evacuation_with_two_endpoints_hanging(make_lab: MakeLab) -> None:
 def test_a_hanging_region_is_evacuated_and_resumes(make_lab: MakeLab) -> None:
     lab = make_lab()
     assert lab.lab("fault", "region", "us-east-1", "hang").returncode == 0
-    assert lab.failover("evacuate", "us-east-1", "--yes").returncode == 0
+    assert lab.failover("evacuate", "us-east-1", "--allow-data-loss", "--yes").returncode == 0
     assert wait_for(lambda: region_of(lab, "service1") == "us-west-2", 10)
     assert lab.lab("fault", "clear").returncode == 0
     moved = lab.failover("move", *SERVICES, "api", "--to", "us-east-1", "--yes")
-    assert moved.returncode == 0, moved.stderr
+    assert moved.returncode == 0, moved.stdout
+    back = lab.failover("back", "todo", "--wait-for-replica", "60", "--yes", timeout=120)
+    assert back.returncode == 0, back.stdout
     assert wait_for(lambda: region_of(lab, "service1") == "us-east-1", 10)
+
+
+def test_without_consent_to_data_loss_the_database_stays(make_lab: MakeLab) -> None:
+    lab = make_lab()
+    assert lab.lab("fault", "region", "us-east-1", "kill").returncode == 0
+    done = lab.failover("evacuate", "us-east-1", "--yes")
+    assert done.returncode == 5
+    assert "--allow-data-loss" in done.stdout
+    assert wait_for(lambda: region_of(lab, "service1") == "us-west-2", 10)
+    west = lab.face["regions"]["us-west-2"]["address"]
+    assert lab.dig("todo.example.test") != [west]
 
 
 def test_a_killed_region_comes_back_by_restore(make_lab: MakeLab) -> None:
