@@ -32,6 +32,7 @@ BENCHMARKS = (
     "nameserver",
     "scale",
     "todo",
+    "database_move",
 )
 LIMIT_SECONDS = 180.0
 """For one benchmark; each takes less than a minute where nothing else runs."""

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,15 +64,18 @@ class RunningLab:
 
 
 @contextlib.contextmanager
-def running_lab(folder: Path, topology: Path, build: Path | None = None) -> Iterator[RunningLab]:
+def running_lab(
+    folder: Path, topology: Path, build: Path | None = None, options: Sequence[str] = ()
+) -> Iterator[RunningLab]:
     """A lab in `folder`, on addresses of its own, stopped at the end whatever happens.
 
-    `build`: where packages are kept; without it where the checkout keeps them.
+    `build`: where packages are kept; without it where the checkout keeps them. `options`: further
+    ones of `lab up`.
     """
     kept = os.environ.get("LAB_BUILD_DIR", str(ROOT / ".lab" / "build"))
     environment = clean_environment() | {"LAB_BUILD_DIR": str(build or kept)}
     directory = folder / "lab"
-    up = ("up", "--network", "auto", "--topology", str(topology))
+    up = ("up", "--network", "auto", "--topology", str(topology), *options)
     try:
         begun = time.perf_counter()
         done = _lab(environment, directory, *up)

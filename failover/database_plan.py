@@ -224,8 +224,12 @@ def _lag(look: DatabaseLook, target: str) -> Finding:
     lag = look.lags.get(target)
     if lag is None:
         return False, f"{LAG} of {target} is not known: {look.cause('lag', target)}"
-    good = lag.ms is not None and lag.ms <= LAG_LIMIT_MS
-    return good, f"{LAG} of {target}: {lag.describe()} (at most {LAG_LIMIT_MS} ms)"
+    if lag.ms is None:
+        return False, f"{LAG} of {target}, of which at most {LAG_LIMIT_MS} ms are allowed: " + (
+            lag.describe()
+        )
+    text = f"{LAG} of {target}: {lag.describe()} (at most {LAG_LIMIT_MS} ms)"
+    return lag.ms <= LAG_LIMIT_MS, text
 
 
 def _instances(look: DatabaseLook, target: str) -> Finding:

@@ -24,7 +24,6 @@ from failover.errors import (
     FailoverError,
     FenceRefusal,
     PreconditionError,
-    RdsRefusal,
 )
 from failover.ports import EndpointFailed, Operator, Rds
 from failover.recovery import Database, Service

@@ -236,8 +236,9 @@ class LostVolume:
     """Findings that the volume confirms."""
     unconfirmed: tuple[Finding, ...]
     """Losses that the ledger found and the volume does not know about."""
-    unacknowledged: int
-    """Differences in rows of this ledger that nobody had been promised."""
+    explained: int
+    """Differences in rows of this ledger that are now as acknowledged: changed or deleted since, or
+    what the volume has was never acknowledged."""
     others: int
     """Differences in rows that the ledger does not know."""
 
@@ -261,17 +262,17 @@ def reconcile(
     for operation in operations:
         own_ids.add(operation.id)
         own_texts.add(operation.task)
-    unacknowledged = foreign = 0
+    explained = foreign = 0
     for difference in differences:
         if str(difference["key"]["id"]) in lost:
             continue
         row = difference.get("lost") or difference.get("serving") or {}
         if difference["key"]["id"] in own_ids or row.get("task") in own_texts - {""}:
-            unacknowledged += 1
+            explained += 1
         else:
             foreign += 1
     return LostVolume(
-        len(differences), len(losses) - len(unconfirmed), unconfirmed, unacknowledged, foreign
+        len(differences), len(losses) - len(unconfirmed), unconfirmed, explained, foreign
     )
 
 

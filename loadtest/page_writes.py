@@ -151,9 +151,8 @@ def _ledger_notes(event: Mapping[str, Any]) -> list[str]:
     volume = ledger.get("lost_volume")
     if volume:
         notes.append(
-            f"{what}: {volume['differences']} rows differ between the lost volume and the database "
-            f"that serves; {volume['confirmed']} of them confirm what the ledger misses, "
-            f"{volume['unacknowledged']} had been promised to nobody, "
-            f"{volume['unconfirmed']} losses are not confirmed"
+            f"{what}: the lost volume confirms {volume['confirmed']} losses and does not confirm "
+            f"{volume['unconfirmed']}; it differs from the database that serves in "
+            f"{volume['explained']} more rows, which are as acknowledged"
         )
     return notes

@@ -6,6 +6,8 @@ Downside: what the models do not say (which changes replace a resource, when a d
 written here by hand, only as far as the tests need it.
 """
 
+# ruff: noqa: N803 - arguments have the names that AWS gives them
+
 from __future__ import annotations
 
 import json
@@ -86,6 +88,10 @@ class FakeChangeSet:
     new: bool
 
 
+class NotFound(ClientError):
+    """As `client.exceptions` has it."""
+
+
 class FakeClient:
     def __init__(self, aws: FakeAws, service: str, region: str) -> None:
         self._aws, self._service, self._region = aws, service, region
@@ -93,8 +99,7 @@ class FakeClient:
             _MODELS[service] = _SESSION.get_service_model(service)
         model = _MODELS[service]
         self._operations = {xform_name(n): model.operation_model(n) for n in model.operation_names}
-        missing = type("ResourceNotFoundException", (ClientError,), {})
-        self.exceptions = SimpleNamespace(ResourceNotFoundException=missing)
+        self.exceptions = SimpleNamespace(ResourceNotFoundException=NotFound)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         operation = self._operations[name]
@@ -106,6 +111,8 @@ class FakeClient:
                 self._aws.arrived(self._service, self._region, name, params)
                 handler = getattr(self._aws, f"{self._service}_{name}".replace("-", "_"))
                 answer = handler(self._region, **params) or {}
+                if self._aws.after:
+                    self._aws.after()
             if operation.output_shape is not None:
                 report = ParamValidator().validate(answer, operation.output_shape)
                 assert not report.has_errors(), f"{name} answers: {report.generate_report()}"
@@ -135,6 +142,7 @@ class FakeAws:
         self.failing: dict[str, str] = {}
         """Step -> reason with which its next operation fails."""
         self.hook: Callable[[str, str, str, Mapping[str, Any]], None] | None = None
+        self.after: Callable[[], None] | None = None
         self.writer = "us-east-1"
         self.shows_moves = False
         """Change sets show what a move of the database left."""
@@ -177,10 +185,9 @@ class FakeAws:
         stack = self._find(region, StackName)
         if stack.next:
             self._arrive(stack)
-        if stack.status == "DELETE_COMPLETE":
-            if StackName == stack.name:
-                del self.stacks[region, stack.name]
-                raise error("ValidationError", f"Stack with id {StackName} does not exist")
+        if stack.status == "DELETE_COMPLETE" and StackName == stack.name:
+            del self.stacks[region, stack.name]
+            raise error("ValidationError", f"Stack with id {StackName} does not exist")
         return {
             "Stacks": [
                 {
@@ -342,7 +349,9 @@ class FakeAws:
     def cloudformation_detect_stack_drift(self, region: str, StackName: str) -> Any:
         return {"StackDriftDetectionId": "1"}
 
-    def cloudformation_describe_stack_drift_detection_status(self, region: str, **given: Any) -> Any:
+    def cloudformation_describe_stack_drift_detection_status(
+        self, region: str, **given: Any
+    ) -> Any:
         return {
             "StackId": "1", "StackDriftDetectionId": "1", "Timestamp": NOW,
             "DetectionStatus": "DETECTION_COMPLETE",
@@ -352,6 +361,85 @@ class FakeAws:
 
     def cloudformation_describe_stack_resource_drifts(self, region: str, StackName: str) -> Any:
         return {"StackResourceDrifts": self.drifts.get(self._find(region, StackName).step, [])}
+
+    # ---- ARC
+
+    def _panel(self, panel: str) -> list[str]:
+        return [arn for arn in self.states if arn.startswith(f"{panel}/")]
+
+    def add_controls(self, document: Mapping[str, Any]) -> None:
+        """Every control of a recovery document, Off as new ones are."""
+        for entry in document["services"].values():
+            arns = [*entry["routing_controls"].values()]
+            arns += entry.get("database", {}).get("routing_controls", {}).values()
+            self.states |= dict.fromkeys(arns, "Off")
+
+    def route53_recovery_control_config_describe_cluster(
+        self, region: str, ClusterArn: str
+    ) -> Any:
+        assert region == "us-west-2"
+        endpoints = [
+            {"Endpoint": f"https://{n}.route53-recovery-cluster.{r}.amazonaws.com/v1", "Region": r}
+            for n, r in enumerate(("ap-northeast-1", "us-east-1", "us-west-2"))
+        ]
+        return {"Cluster": {"Status": "DEPLOYED", "ClusterEndpoints": endpoints}}
+
+    def route53_recovery_control_config_list_routing_controls(
+        self, region: str, ControlPanelArn: str
+    ) -> Any:
+        return {
+            "RoutingControls": [
+                {"RoutingControlArn": arn, "Name": arn[-4:], "Status": "DEPLOYED",
+                 "ControlPanelArn": ControlPanelArn}
+                for arn in self._panel(ControlPanelArn)
+            ]
+        }  # fmt: skip
+
+    def route53_recovery_control_config_list_safety_rules(
+        self, region: str, ControlPanelArn: str
+    ) -> Any:
+        status = "PENDING" if self.pending else "DEPLOYED"
+        rule = {
+            "Name": self.pending.pop() if self.pending else "rule",
+            "Status": status,
+            "AssertedControls": [],
+            "ControlPanelArn": ControlPanelArn,
+            "RuleConfig": {"Inverted": False, "Threshold": 1, "Type": "ATLEAST"},
+            "SafetyRuleArn": f"{ControlPanelArn}/safetyrule/1",
+            "WaitPeriodMs": 5000,
+        }
+        return {"SafetyRules": [{"ASSERTION": rule}]}
+
+    def route53_recovery_cluster_list_routing_controls(
+        self, region: str, ControlPanelArn: str, **given: Any
+    ) -> Any:
+        self._answers(region)
+        found = self._panel(ControlPanelArn)
+        if "NextToken" not in given and len(found) > 1:
+            return {"RoutingControls": self._shown(found[:1]), "NextToken": "more"}
+        return {"RoutingControls": self._shown(found[1:] or found)}
+
+    def _shown(self, arns: list[str]) -> list[dict[str, str]]:
+        return [
+            {"RoutingControlArn": arn, "RoutingControlState": self.states[arn]} for arn in arns
+        ]
+
+    def route53_recovery_cluster_update_routing_control_states(
+        self, region: str, UpdateRoutingControlStateEntries: list[Any]
+    ) -> None:
+        self._answers(region)
+        if self.refused_by_rule:
+            raise error("ConflictException", self.refused_by_rule)
+        self.states |= {
+            entry["RoutingControlArn"]: entry["RoutingControlState"]
+            for entry in UpdateRoutingControlStateEntries
+        }
+
+    refused_by_rule = ""
+
+    def _answers(self, region: str) -> None:
+        if region in self.dead_endpoints:
+            raise error("EndpointTemporarilyUnavailableException", "try another one")
 
     # ---- others
 
@@ -399,7 +487,8 @@ class FakeAws:
         return {"Certificate": {"DomainValidationOptions": [option]}}
 
     def apigateway_get_rest_apis(self, region: str) -> Any:
-        return {"items": [{"id": i, "name": a["name"]} for (r, i), a in self.apis.items() if r == region]}
+        found = [(i, api["name"]) for (r, i), api in self.apis.items() if r == region]
+        return {"items": [{"id": i, "name": name} for i, name in found]}
 
     def apigateway_get_resources(self, region: str, restApiId: str, embed: list[str]) -> Any:
         uri = self.apis[region, restApiId]["uri"]
@@ -438,9 +527,8 @@ class FakeAws:
         return {**answer, **({"FunctionError": "Unhandled"} if self.migration_error else {})}
 
     def logs_delete_log_group(self, region: str, logGroupName: str) -> None:
-        raise FakeClient(self, "logs", region).exceptions.ResourceNotFoundException(
-            {"Error": {"Code": "ResourceNotFoundException", "Message": ""}}, "DeleteLogGroup"
-        )
+        answer: Any = {"Error": {"Code": "ResourceNotFoundException", "Message": ""}}
+        raise NotFound(answer, "DeleteLogGroup")
 
 
 class _Body(bytes):

@@ -288,7 +288,7 @@ def test_the_lost_volume_confirms_or_does_not() -> None:
     )
     assert (volume.differences, volume.confirmed) == (3, 1)
     assert volume.unconfirmed == (findings[1],)
-    assert (volume.unacknowledged, volume.others) == (1, 1)
+    assert (volume.explained, volume.others) == (1, 1)
 
 
 # Authors and files

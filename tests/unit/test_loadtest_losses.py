@@ -119,7 +119,7 @@ def test_gaps_and_losses_of_planned_and_unplanned_moves() -> None:
         ),
         (
             [CLEAN, {**LOST, "lost_volume": {"differences": 9, "confirmed": 3,
-                                             "unconfirmed": [{}], "unacknowledged": 6}}],
+                                             "unconfirmed": [{}], "explained": 6}}],
             "todo: 1 losses are not confirmed by the lost volume after the evacuation to us-east-1",
         ),
         ([result(5, missing=1), CLEAN, LOST], "todo: 1 missing before anything was commanded"),
