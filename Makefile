@@ -1,8 +1,10 @@
 # Each target does all its own set-up: a virtual environment .venv in this checkout (see setup.sh).
-.PHONY: demo test lab load bench service lint clean help
+.PHONY: demo test lab load bench service deploy destroy lint clean help
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 LAB_ARGS ?=
+DEPLOY_ARGS ?=
+DESTROY_ARGS ?=
 LOAD_PORT ?= 8089
 
 help:   ## list the targets
@@ -31,6 +33,14 @@ bench:  ## every benchmark, each against its named peer in the same run
 service: ## a new service: folder, test and its line in topology.toml (NAME=orders)
 	@./setup.sh demo
 	@$(BIN)/python -m infra.scaffold '$(NAME)'
+
+deploy: ## everything to AWS, then recovery.json and the switches (DEPLOY_ARGS for infra deploy)
+	@./setup.sh demo
+	@$(BIN)/infra deploy $(DEPLOY_ARGS) && $(BIN)/infra export
+
+destroy: ## show what AWS has of it and what would be lost (DESTROY_ARGS="--confirm …" does it)
+	@./setup.sh demo
+	@$(BIN)/infra destroy $(DESTROY_ARGS)
 
 lint:   ## ruff, mypy, import rules, CloudFormation
 	@./setup.sh dev

@@ -30,12 +30,13 @@ MARGIN = 30.0
 
 def variable(region: str) -> str:
     """The environment variable with the secret of the client in `region`'s pool."""
-    return f"{SECRET}_{region.replace('-', '_')}"
+    return f"{SECRET}_{region.replace('-', '_').upper()}"
 
 
 def secret_for(region: str, environment: Mapping[str, str]) -> str | None:
-    """The region's own variable, in small or capital letters, else the general one."""
-    for name in (variable(region), variable(region).upper(), SECRET):
+    """The region's own variable, its name in capital or small letters, else the general one."""
+    small = f"{SECRET}_{region.replace('-', '_')}"
+    for name in (variable(region), small, SECRET):
         if environment.get(name):
             return environment[name]
     return None

@@ -61,7 +61,7 @@ class Profile:
 
 PROFILES = {
     "fast": Profile(
-        "fast", 1, 0.2, 0.2, 0.05, 300, 0.0, 0.0, wait_period=0.0, integration_dns_cache=0.1
+        "fast", 1, 0.2, 0.2, 0.05, 300, 0.0, 0.0, wait_period=0.0, integration_dns_cache=0.02
     ),
     "aws": Profile("aws", 60, 5.0, 5.0, 1.0, 600, 0.064, 30.0, wait_period=5.0),
 }

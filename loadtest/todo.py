@@ -81,7 +81,7 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--todo-pause",
         type=float,
-        default=0.1,
+        default=0.05,
         help="Longest pause in seconds between two attempts, also when Retry-After asks for more.",
     )
     parser.add_argument(

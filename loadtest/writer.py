@@ -194,7 +194,7 @@ def _parser() -> argparse.ArgumentParser:
         "--deadline", type=float, default=30.0, help="seconds for one operation (%(default)s)"
     )
     parser.add_argument(
-        "--pause", type=float, default=0.1, help="longest pause between attempts (%(default)s s)"
+        "--pause", type=float, default=0.05, help="longest pause between attempts (%(default)s s)"
     )
     parser.add_argument("--connect-timeout", type=float, default=3.0, help="seconds (%(default)s)")
     parser.add_argument("--read-timeout", type=float, default=10.0, help="seconds (%(default)s)")

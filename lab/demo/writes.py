@@ -29,23 +29,30 @@ class Checks:
         for path in (*self.reports.glob("ledger*.jsonl"), *self.reports.glob("check-*.json*")):
             path.unlink()
 
-    def check(self, label: str, *, differences: Path | None = None) -> str:
+    def check(self, label: str) -> str:
         """Compare the ledger with the database that serves now; what was found, in a line.
 
-        `differences`: what the lost volume has, to confirm each loss. A finding is no error here:
+        What an earlier check has found is not reported again. A finding is no error here:
         `loadtest.evidence` judges. Raises LabError when the check itself failed.
         """
         result = self.reports / f"check-{len(self.results) + 1}.json"
-        options = ["--differences", str(differences)] if differences else []
-        for earlier in self.results if differences is None else ():
-            options += ["--known", str(earlier)]
+        known = (option for earlier in self.results for option in ("--known", str(earlier)))
+        found = self._ledger("--json", str(result), "--event", label, *known)
+        self.results.append(result)
+        return found
+
+    def confirm(self) -> str:
+        """Compare the losses of the last check with what the lost volume has; in a line."""
+        last = str(self.results[-1])
+        differences = str(self.lost_volume())
+        return self._ledger("--confirm", last, "--differences", differences, "--json", last)
+
+    def _ledger(self, *options: str) -> str:
         done = self._run(
-            *("loadtest.ledger", "--ledger", str(self.reports / "ledger*.jsonl")),
-            *("--json", str(result), "--event", label, *options),
+            "loadtest.ledger", "--ledger", str(self.reports / "ledger*.jsonl"), *options
         )
         if done.returncode not in (0, 1):
             raise LabError(f"the ledger could not be checked:\n{done.stderr}{done.stdout}")
-        self.results.append(result)
         return done.stdout.splitlines()[0]
 
     def lost_volume(self) -> Path:

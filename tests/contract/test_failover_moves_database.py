@@ -37,7 +37,7 @@ def credentials() -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
         "OPERATOR_CLIENT_SECRET": "that of another pool",
-        "OPERATOR_CLIENT_SECRET_us_west_2": SECRET,
+        "OPERATOR_CLIENT_SECRET_US_WEST_2": SECRET,
     }
 
 
@@ -158,10 +158,10 @@ def test_without_a_secret_nothing_is_changed(
     rig: DatabaseRig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("OPERATOR_CLIENT_SECRET")
-    monkeypatch.delenv("OPERATOR_CLIENT_SECRET_us_west_2")
+    monkeypatch.delenv("OPERATOR_CLIENT_SECRET_US_WEST_2")
     assert run(rig, *PLANNED) == 4
     assert rig.database.actions() == []
-    assert "neither OPERATOR_CLIENT_SECRET_us_west_2 nor OPERATOR_CLIENT_SECRET is set" in (
+    assert "neither OPERATOR_CLIENT_SECRET_US_WEST_2 nor OPERATOR_CLIENT_SECRET is set" in (
         capsys.readouterr().out
     )
 
