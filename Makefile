@@ -8,7 +8,7 @@ DESTROY_ARGS ?=
 LOAD_PORT ?= 8089
 
 help:   ## list the targets
-	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
+	@grep -E '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 11
 
 demo:   ## both regions on this machine, traffic, two moves, a region lost and restored, a verdict
 	@./setup.sh demo

@@ -162,4 +162,3 @@ def certificate_help(
         f"    {servers}",
         f"  check: dig +short NS {topology.domain}   (this goes on by itself once that is right)",
     ]
-

@@ -14,14 +14,13 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 import botocore.session
 from botocore import xform_name
-from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
+from infra_services_fakes import ACCOUNT, DOMAIN, NOW, FakeServices, NotFound, error
 
 from infra.cloudformation import Pace
 from infra.errors import InterruptedDeployError
@@ -29,10 +28,7 @@ from infra.steps import Application, Outputs
 from infra.topology import Service, Topology
 from lab.stacks.template import Prepared, StackRun
 
-ACCOUNT = "111122223333"
 REGIONS = ("us-east-1", "us-west-2")
-DOMAIN = "shop.example-domain.com"
-NOW = datetime(2026, 11, 20, tzinfo=UTC)
 _SESSION = botocore.session.Session()
 _MODELS: dict[str, Any] = {}
 _REPLACING = {
@@ -49,10 +45,6 @@ def topology(*, database: bool = False, **services: Service) -> Topology:
     if database:
         declared = {**declared, "todo": Service("todo", database="aurora")}
     return Topology(DOMAIN, REGIONS, declared)
-
-
-def error(code: str, message: str) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": message}}, "Operation")
 
 
 @dataclass
@@ -86,10 +78,6 @@ class FakeChangeSet:
     tags: dict[str, str]
     changes: list[dict[str, Any]]
     new: bool
-
-
-class NotFound(ClientError):
-    """As `client.exceptions` has it."""
 
 
 class FakeClient:
@@ -127,10 +115,11 @@ class FakeClient:
         return SimpleNamespace(paginate=paginate)
 
 
-class FakeAws:
+class FakeAws(FakeServices):
     """All services; also `Clients`."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.lock = threading.RLock()
         self.stacks: dict[tuple[str, str], FakeStack] = {}
         self.change_sets: dict[str, FakeChangeSet] = {}
@@ -143,18 +132,8 @@ class FakeAws:
         """Step -> reason with which its next operation fails."""
         self.hook: Callable[[str, str, str, Mapping[str, Any]], None] | None = None
         self.after: Callable[[], None] | None = None
-        self.writer = "us-east-1"
         self.shows_moves = False
         """Change sets show what a move of the database left."""
-        self.zones: list[dict[str, Any]] = []
-        self.records: list[dict[str, Any]] = []
-        self.states: dict[str, str] = {}
-        self.pending: list[str] = []
-        """Names of rules that are still PENDING, for one look each."""
-        self.functions: dict[tuple[str, str], dict[str, Any]] = {}
-        self.apis: dict[tuple[str, str], dict[str, Any]] = {}
-        self.invoked: list[tuple[str, str, Any]] = []
-        self.dead_endpoints: set[str] = set()
 
     # ---- Clients
 
@@ -339,6 +318,9 @@ class FakeAws:
             return "the writer cannot leave its global cluster before the others"
         return ""
 
+    def database_regions(self) -> list[str]:
+        return [stack.region for stack in self._members()]
+
     def _members(self) -> list[FakeStack]:
         return [
             s
@@ -361,179 +343,6 @@ class FakeAws:
 
     def cloudformation_describe_stack_resource_drifts(self, region: str, StackName: str) -> Any:
         return {"StackResourceDrifts": self.drifts.get(self._find(region, StackName).step, [])}
-
-    # ---- ARC
-
-    def _panel(self, panel: str) -> list[str]:
-        return [arn for arn in self.states if arn.startswith(f"{panel}/")]
-
-    def add_controls(self, document: Mapping[str, Any]) -> None:
-        """Every control of a recovery document, Off as new ones are."""
-        for entry in document["services"].values():
-            arns = [*entry["routing_controls"].values()]
-            arns += entry.get("database", {}).get("routing_controls", {}).values()
-            self.states |= dict.fromkeys(arns, "Off")
-
-    def route53_recovery_control_config_describe_cluster(
-        self, region: str, ClusterArn: str
-    ) -> Any:
-        assert region == "us-west-2"
-        endpoints = [
-            {"Endpoint": f"https://{n}.route53-recovery-cluster.{r}.amazonaws.com/v1", "Region": r}
-            for n, r in enumerate(("ap-northeast-1", "us-east-1", "us-west-2"))
-        ]
-        return {"Cluster": {"Status": "DEPLOYED", "ClusterEndpoints": endpoints}}
-
-    def route53_recovery_control_config_list_routing_controls(
-        self, region: str, ControlPanelArn: str
-    ) -> Any:
-        return {
-            "RoutingControls": [
-                {"RoutingControlArn": arn, "Name": arn[-4:], "Status": "DEPLOYED",
-                 "ControlPanelArn": ControlPanelArn}
-                for arn in self._panel(ControlPanelArn)
-            ]
-        }  # fmt: skip
-
-    def route53_recovery_control_config_list_safety_rules(
-        self, region: str, ControlPanelArn: str
-    ) -> Any:
-        status = "PENDING" if self.pending else "DEPLOYED"
-        rule = {
-            "Name": self.pending.pop() if self.pending else "rule",
-            "Status": status,
-            "AssertedControls": [],
-            "ControlPanelArn": ControlPanelArn,
-            "RuleConfig": {"Inverted": False, "Threshold": 1, "Type": "ATLEAST"},
-            "SafetyRuleArn": f"{ControlPanelArn}/safetyrule/1",
-            "WaitPeriodMs": 5000,
-        }
-        return {"SafetyRules": [{"ASSERTION": rule}]}
-
-    def route53_recovery_cluster_list_routing_controls(
-        self, region: str, ControlPanelArn: str, **given: Any
-    ) -> Any:
-        self._answers(region)
-        found = self._panel(ControlPanelArn)
-        if "NextToken" not in given and len(found) > 1:
-            return {"RoutingControls": self._shown(found[:1]), "NextToken": "more"}
-        return {"RoutingControls": self._shown(found[1:] or found)}
-
-    def _shown(self, arns: list[str]) -> list[dict[str, str]]:
-        return [
-            {"RoutingControlArn": arn, "RoutingControlState": self.states[arn]} for arn in arns
-        ]
-
-    def route53_recovery_cluster_update_routing_control_states(
-        self, region: str, UpdateRoutingControlStateEntries: list[Any]
-    ) -> None:
-        self._answers(region)
-        if self.refused_by_rule:
-            raise error("ConflictException", self.refused_by_rule)
-        self.states |= {
-            entry["RoutingControlArn"]: entry["RoutingControlState"]
-            for entry in UpdateRoutingControlStateEntries
-        }
-
-    refused_by_rule = ""
-
-    def _answers(self, region: str) -> None:
-        if region in self.dead_endpoints:
-            raise error("EndpointTemporarilyUnavailableException", "try another one")
-
-    # ---- others
-
-    def sts_get_caller_identity(self, region: str) -> Any:
-        return {"Account": ACCOUNT, "Arn": f"arn:aws:iam::{ACCOUNT}:user/deployer"}
-
-    def rds_describe_global_clusters(self, region: str, GlobalClusterIdentifier: str) -> Any:
-        members = [
-            {
-                "DBClusterArn": f"arn:aws:rds:{s.region}:{ACCOUNT}:cluster:c",
-                "IsWriter": s.region == self.writer,
-            }
-            for s in self._members()
-        ]
-        return {"GlobalClusters": [{"GlobalClusterMembers": members}]}
-
-    def route53_list_hosted_zones_by_name(self, region: str, **given: Any) -> Any:
-        return {"HostedZones": self.zones, "IsTruncated": False, "MaxItems": "10"}
-
-    def route53_get_hosted_zone(self, region: str, Id: str) -> Any:
-        for zone in self.zones:
-            if zone["Id"].endswith(Id):
-                return {"HostedZone": zone}
-        return {
-            "HostedZone": {"Id": Id, "Name": f"{DOMAIN}.", "CallerReference": "x"},
-            "DelegationSet": {"NameServers": ["ns-1.awsdns-0.com", "ns-2.awsdns-0.net"]},
-        }
-
-    def route53_list_resource_record_sets(self, region: str, HostedZoneId: str) -> Any:
-        return {"ResourceRecordSets": self.records, "IsTruncated": False, "MaxItems": "100"}
-
-    def route53_change_resource_record_sets(self, region: str, **given: Any) -> Any:
-        for change in given["ChangeBatch"]["Changes"]:
-            self.records.remove(change["ResourceRecordSet"])
-        return {"ChangeInfo": {"Id": "1", "Status": "PENDING", "SubmittedAt": NOW}}
-
-    def acm_list_certificates(self, region: str, **given: Any) -> Any:
-        arn = f"arn:aws:acm:{region}:{ACCOUNT}:certificate/1"
-        summary = {"CertificateArn": arn, "DomainName": f"*.{DOMAIN}"}
-        return {"CertificateSummaryList": [summary]}
-
-    def acm_describe_certificate(self, region: str, CertificateArn: str) -> Any:
-        record = {"Name": f"_1.{DOMAIN}.", "Type": "CNAME", "Value": "_2.acm-validations.aws."}
-        option = {"DomainName": f"*.{DOMAIN}", "ResourceRecord": record}
-        return {"Certificate": {"DomainValidationOptions": [option]}}
-
-    def apigateway_get_rest_apis(self, region: str) -> Any:
-        found = [(i, api["name"]) for (r, i), api in self.apis.items() if r == region]
-        return {"items": [{"id": i, "name": name} for i, name in found]}
-
-    def apigateway_get_resources(self, region: str, restApiId: str, embed: list[str]) -> Any:
-        uri = self.apis[region, restApiId]["uri"]
-        methods = {"GET": {"methodIntegration": {"uri": uri}}}
-        return {"items": [{"resourceMethods": methods}, {"id": "root"}]}
-
-    log_role = ""
-
-    def apigateway_get_account(self, region: str) -> Any:
-        return {"cloudwatchRoleArn": self.log_role}
-
-    def apigateway_update_account(self, region: str, patchOperations: list[Any]) -> Any:
-        self.log_role = patchOperations[0]["value"]
-        return {}
-
-    def lambda_list_functions(self, region: str) -> Any:
-        return {"Functions": [f for (r, _), f in self.functions.items() if r == region]}
-
-    def lambda_list_tags(self, region: str, Resource: str) -> Any:
-        return {"Tags": self.tags_of.get(Resource, {})}
-
-    def lambda_tag_resource(self, region: str, Resource: str, Tags: dict[str, str]) -> None:
-        self.tags_of.setdefault(Resource, {}).update(Tags)
-
-    @property
-    def tags_of(self) -> dict[str, dict[str, str]]:
-        return self.__dict__.setdefault("_tags_of", {})
-
-    migration_error = ""
-
-    def lambda_invoke(self, region: str, FunctionName: str, Payload: bytes) -> Any:
-        self.invoked.append((region, FunctionName, json.loads(Payload)))
-        body = {"region": region, "applied": [1], "version": 1}
-        text = json.dumps({"errorMessage": self.migration_error} if self.migration_error else body)
-        answer: dict[str, Any] = {"StatusCode": 200, "Payload": _Body(text.encode())}
-        return {**answer, **({"FunctionError": "Unhandled"} if self.migration_error else {})}
-
-    def logs_delete_log_group(self, region: str, logGroupName: str) -> None:
-        answer: Any = {"Error": {"Code": "ResourceNotFoundException", "Message": ""}}
-        raise NotFound(answer, "DeleteLogGroup")
-
-
-class _Body(bytes):
-    def read(self) -> bytes:
-        return bytes(self)
 
 
 def _pairs(kind: str, values: Mapping[str, str]) -> list[dict[str, str]]:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from failover import commands
 from failover.database import DRAINING, OPEN, Fence, Operation, ProxyTarget
 from failover.errors import RdsRefusal
+from failover.events import Event, Events
 
 KNOWN = make_recovery("service1", databases=(NAME,))
 PLANNED = ("move", NAME, "--to", WEST, "--yes")
@@ -414,6 +415,26 @@ def test_status_shows_the_database_and_checks_it(capsys: pytest.CaptureFixture[s
     model.rds_down = {EAST, WEST}
     assert run(world, model, "status", "--check") == 4
     assert "its database was not seen by RDS" in capsys.readouterr().out
+
+
+def test_ctrl_c_while_writes_are_stopped_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    world, model = database_world(KNOWN)
+
+    class Interrupting(Events):
+        def emit(self, kind: str, text: str = "", **data: Any) -> Event:
+            event = super().emit(kind, text, **data)
+            if kind == "database.drained":
+                raise KeyboardInterrupt
+            return event
+
+    world.events = Interrupting
+    assert run(world, model, *PLANNED) == 130
+    shown = capsys.readouterr().out
+    assert "todo: writes are stopped, or about to be; to go on, run: failover move todo" in shown
+    assert "to give up: failover move todo --to us-east-1" in shown
+    world.events = Events
+    assert run(world, model, "move", NAME, "--to", EAST, "--yes") == 0
+    assert_in(EAST, world, model)
 
 
 # ---- killed anywhere

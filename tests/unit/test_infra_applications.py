@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from infra_aws_fakes import ACCOUNT, FakeAws, topology
+from infra_aws_fakes import FakeAws, topology
+from infra_services_fakes import ACCOUNT
 
 from infra.applications import Applications, digest_of
 from infra.errors import ApplicationError

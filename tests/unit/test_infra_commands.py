@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from infra_aws_fakes import DOMAIN, FakeAws, FakeTime, error
+from infra_aws_fakes import FakeAws, FakeStack, FakeTime
+from infra_services_fakes import DOMAIN, NOW, error
 
 from infra import commands, prices
 from infra.cli import main
+from infra.cloudformation import CloudFormation
 from infra.commands import CertificateWatch, Session
+from infra.naming import stack_name, tags
 from infra.stacks import stack_list
 from infra.steps import Stack
-from infra.topology import Topology
+from infra.topology import Topology, load_topology
 
 
 class Shell:
@@ -148,16 +151,10 @@ def test_deletion_protection_needs_a_flag_of_its_own(shell: Shell, capsys: Captu
 
 
 def _topology(shell: Shell) -> Topology:
-    from infra.topology import load_topology
-
     return load_topology(shell.folder / "topology.toml")
 
 
 def _stack(shell: Shell, step: Stack) -> Any:
-    from infra_aws_fakes import FakeStack
-
-    from infra.naming import stack_name, tags
-
     declared = _topology(shell)
     name = stack_name(declared, step)
     return FakeStack(name, step.region, "CREATE_COMPLETE", tags=tags(declared, step))
@@ -281,10 +278,8 @@ def test_the_drift_of_a_database_is_explained(shell: Shell, capsys: Capture) -> 
             shell.aws.stacks[step.region, stack.name] = stack
     for described in drifts.values():
         for each in described:
-            each["Timestamp"] = _now()
+            each["Timestamp"] = NOW
     shell.aws.drifts = drifts
-
-    from infra.cloudformation import CloudFormation
 
     lines = commands.drift_lines(session, CloudFormation(shell.aws, session.topology, str))
 
@@ -292,12 +287,6 @@ def test_the_drift_of_a_database_is_explained(shell: Shell, capsys: Capture) -> 
     assert sum("left alone: a move of the database explains it" in line for line in lines) == 3
     assert any("BackupRetentionPeriod NOT_EQUAL: not explained by a move" in x for x in lines)
     assert not any(n in ("create_change_set", "delete_stack") for _, _, n, _ in shell.aws.calls)
-
-
-def _now() -> Any:
-    from infra_aws_fakes import NOW
-
-    return NOW
 
 
 def test_an_interruption_says_how_to_go_on(shell: Shell, capsys: Capture) -> None:

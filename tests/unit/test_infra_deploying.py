@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from infra_aws_fakes import DOMAIN, FakeApplications, FakeAws, FakeStack, FakeTime, error, topology
+from infra_aws_fakes import FakeApplications, FakeAws, FakeStack, FakeTime, topology
+from infra_services_fakes import DOMAIN, error
 
 from infra.cloudformation import CloudFormation, Pace
 from infra.deploying import Deployment, StepsFailedError, writer_of

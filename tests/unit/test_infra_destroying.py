@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from infra_aws_fakes import ACCOUNT, FakeApplications, FakeAws, FakeTime, topology
+from infra_aws_fakes import FakeApplications, FakeAws, FakeTime, topology
+from infra_services_fakes import ACCOUNT
 
 from infra.cloudformation import CloudFormation
 from infra.deploying import Deployment, StepsFailedError
