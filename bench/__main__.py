@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unknown: {', '.join(unknown)}; known are {', '.join(BENCHMARKS)}")
     if given.list:
         for name in BENCHMARKS:
-            print(f"{name:12}{headline(name)}")
+            print(f"{name:16}{headline(name)}")
         return 0
     print("{} CPUs, load average {:.1f} {:.1f} {:.1f}\n".format(os.cpu_count(), *os.getloadavg()))
     signal.signal(signal.SIGINT, signal.default_int_handler)
