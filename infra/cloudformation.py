@@ -181,16 +181,11 @@ class CloudFormation:
         return dict(state.outputs) if state and state.status in _USABLE else {}
 
     def delete(self, step: Stack) -> None:
-        state = self.describe(step)
+        state = self.awaited(step)
         if state is None:
             self._forget_review(step)
             return
         began = self.pace.clock()
-        if state.status.endswith("_IN_PROGRESS"):
-            self._not_of_others(step, state)
-            state = self._wait(step, state.stack_id, began)
-        if state.status == "DELETE_COMPLETE":
-            return
         self.say(f"{step.name} ({step.region}): deleting")
         with self._explained(step):
             self._cfn(step).delete_stack(StackName=state.stack_id, ClientRequestToken=self.run)
@@ -210,19 +205,23 @@ class CloudFormation:
     def settle(self, step: Stack) -> StackState | None:
         """The stack once nothing is under way, or None when it is to be created. Raises when it is
         in a state that needs a decision."""
-        state = self.describe(step)
-        if state and state.status.endswith("_IN_PROGRESS"):
-            self._not_of_others(step, state)
-            self.say(f"{step.name} ({step.region}): {state.status}, begun before; waiting")
-            state = self._wait(step, state.stack_id, self.pace.clock())
-        if state is None or state.status == "DELETE_COMPLETE":
-            return None
-        if state.status in _USABLE:
+        state = self.awaited(step)
+        if state is None or state.status in _USABLE:
             return state
         if state.status == "ROLLBACK_COMPLETE" and self.recreate_failed:
             self.delete(step)
             return None
         raise self._stuck(step, state)
+
+    def awaited(self, step: Stack) -> StackState | None:
+        """The stack once nothing is under way, whatever its state, or None. Raises BusyError when
+        somebody else began what is under way."""
+        state = self.describe(step)
+        if state and state.status.endswith("_IN_PROGRESS"):
+            self._not_of_others(step, state)
+            self.say(f"{step.name} ({step.region}): {state.status}, begun before; waiting")
+            state = self._wait(step, state.stack_id, self.pace.clock())
+        return None if state is None or state.status == "DELETE_COMPLETE" else state
 
     def _stuck(self, step: Stack, state: StackState) -> StackStateError:
         name, region = stack_name(self.topology, step), step.region

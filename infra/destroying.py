@@ -54,9 +54,11 @@ _KEPT = ("Retain", "RetainExceptOnCreate")
 
 
 class StacksOnAws(Backend, Protocol):
-    """A backend that also gives the template that a stack has."""
+    """A backend that also gives the template that a stack has, and waits for what is under way."""
 
     def document(self, step: Stack) -> Mapping[str, Any]: ...
+
+    def awaited(self, step: Stack) -> StackState | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +193,7 @@ class Destruction:
             if isinstance(step, Application):
                 self.applications.delete(step)
             else:
-                self._delete(step, existing.stacks[step.name])
+                self._delete(step)
             return {}
 
         result = walk(
@@ -217,8 +219,10 @@ class Destruction:
                 return topology.primary
             raise
 
-    def _delete(self, step: Stack, state: StackState) -> None:
-        if state.status.endswith("_COMPLETE") and state.status != "ROLLBACK_COMPLETE":
+    def _delete(self, step: Stack) -> None:
+        state = self.stacks.awaited(step)
+        whole = state and state.status.endswith("_COMPLETE")
+        if state and whole and state.status != "ROLLBACK_COMPLETE":
             document = self.stacks.document(step)
             if step.name == ZONE:
                 self._clear_zone(step, state)

@@ -1,8 +1,10 @@
 """Names and tags of what is deployed, so that everybody with the repository finds it again.
 
 Nothing is remembered on a machine: a stack is found by its name, which is made from domain and
-step, and its tags say whose it is. Downside: two topologies with the same domain are the same
-deployment, whatever else they say.
+step, and its tags say whose it is. The tags of a stack never change: they pass to its resources,
+and ARC replaces a cluster or panel whose tags change.
+
+Downside: two topologies with the same domain are the same deployment, whatever else they say.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ Where things lie: what is regional (certificate, custom domains, applications, t
 one step per region; what is not (zone, cluster, switches) lies in `global_region`, never in the
 primary if that can be helped, so that losing the primary does not take the stacks with it.
 
-Downside: a step per service, region and concern makes many small stacks: seven steps per service,
-some 360 for 50 services, within the default quota of 2,000 stacks per region.
+Downside: a step per service, region and concern makes many small stacks: eight steps per service,
+some 410 for 50 services, within the default quota of 2,000 stacks per region.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from infra import data_stacks
+from infra import data_stacks, monitoring
 from infra.steps import (
     Application,
     OutputRef,
@@ -115,6 +115,7 @@ def stack_list(
         api, stage = OutputRef(gateway.name, "RestApiId"), OutputRef(gateway.name, "StageName")
         steps += [gateway, _mapping(API, region, api, stage)]
     steps.append(_routing(topology, Service(API), wait_period_ms))
+    steps.extend(monitoring.monitoring_steps(topology, global_region(topology)))
     return tuple(steps)
 
 

@@ -1,12 +1,13 @@
-"""The CloudFormation templates: `infra/templates/*.yaml`, and the one that is completed by code.
+"""The CloudFormation templates: `infra/templates/*.yaml`, three of them completed by code.
 
 `template(name, topology)` gives a template as plain data, YAML short forms (`!Ref`, `!Sub`, …)
-written out, exactly as it is deployed. All but `gateway.yaml` are deployed as they stand in the
-file; the external API gets the OpenAPI document of the topology as its Body, and a Deployment whose
-logical id ends in a hash of that Body, because API Gateway serves a snapshot: without a new
-Deployment a changed Body would be stored and never served.
+written out, exactly as it is deployed. Most are deployed as they stand in the file. `gateway.yaml`
+gets the OpenAPI document of the topology as the external API's Body, and a Deployment whose logical
+id ends in a hash of that Body, because API Gateway serves a snapshot: without a new Deployment a
+changed Body would be stored and never served. `alarms.yaml` and `overview.yaml` get what
+`infra.monitoring` makes for the services of the topology.
 
-Downside: what is deployed for `gateway.yaml` stands in no file; `infra template gateway` prints it.
+Downside: what is deployed for these three stands in no file; `infra template gateway` prints it.
 
 Errors: `TemplateFileError`, alone in its tree, for a file that is not a template.
 """
@@ -23,6 +24,7 @@ from typing import Any
 import yaml
 
 from gateway.openapi import render
+from infra.monitoring import with_alarms, with_overview
 from infra.topology import Topology
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -90,7 +92,10 @@ def template(name: str, topology: Topology) -> Mapping[str, Any]:
     Not to be changed by the caller: files are read once. Raises TemplateFileError.
     """
     document = _file(TEMPLATES / name)
-    return with_body(document, render(topology)) if name == GATEWAY else document
+    if name == GATEWAY:
+        return with_body(document, render(topology))
+    complete = {"alarms.yaml": with_alarms, "overview.yaml": with_overview}.get(name)
+    return complete(document, topology) if complete else document
 
 
 def with_body(document: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:

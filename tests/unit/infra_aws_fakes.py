@@ -60,6 +60,8 @@ class FakeStack:
     policy: str = ""
     next: str = ""
     """What the status becomes at the next look."""
+    looks: int = 0
+    """How many looks are answered before that."""
 
     @property
     def id(self) -> str:
@@ -162,7 +164,9 @@ class FakeAws(FakeServices):
 
     def cloudformation_describe_stacks(self, region: str, StackName: str) -> Any:
         stack = self._find(region, StackName)
-        if stack.next:
+        if stack.looks:
+            stack.looks -= 1
+        elif stack.next:
             self._arrive(stack)
         if stack.status == "DELETE_COMPLETE" and StackName == stack.name:
             del self.stacks[region, stack.name]

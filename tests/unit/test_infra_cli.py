@@ -27,7 +27,7 @@ def test_the_steps_in_order(topology_file: str, capsys: pytest.CaptureFixture[st
     assert "application-a-us-east-1  (us-east-1: chalice deploy, a)" in out
     assert "        RestApiId = <application-a-us-east-1.RestAPIId>\n" in out
     assert "        after application-a-us-east-1, domain-a-us-east-1\n" in out
-    assert out.endswith("zone\n")
+    assert out.endswith("        after routing-a, routing-api\n")
 
 
 def test_the_steps_for_a_program(topology_file: str, capsys: pytest.CaptureFixture[str]) -> None:

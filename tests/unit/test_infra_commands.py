@@ -86,7 +86,8 @@ def test_the_plan_for_a_program(shell: Shell, capsys: Capture) -> None:
     steps = {step["name"]: step for step in document["steps"]}
     assert steps["cluster"]["dollars_a_month"] == 1825.0
     assert steps["routing-a"]["resources"] == 9  # without a database, whose conditions do not hold
-    assert document["dollars_a_month"] == sum(s["dollars_a_month"] for s in document["steps"])
+    total = sum(s["dollars_a_month"] for s in document["steps"])
+    assert document["dollars_a_month"] == pytest.approx(total)
     assert shell.aws.calls == []
 
 
@@ -95,7 +96,7 @@ def test_from_nothing_to_the_recovery_file_and_back(shell: Shell, capsys: Captur
 
     assert shell.run("deploy") == 0
     out = capsys.readouterr().out
-    assert "about $1,828 a month, account 111122223333, as arn:aws:iam" in out
+    assert "about $1,837 a month, account 111122223333, as arn:aws:iam" in out
     assert f"name servers of {DOMAIN}: ns-1.awsdns" in out
     assert out.rstrip().endswith("topology.toml export")
 
@@ -260,8 +261,8 @@ def test_a_certificate_that_stays_pending_shows_its_records_once(
 
 
 def test_the_drift_of_a_database_is_explained(shell: Shell, capsys: Capture) -> None:
-    recorded = Path(__file__).parents[1] / "recorded" / "drift-after-switchover.json"
-    drifts = json.loads(recorded.read_text())
+    described = Path(__file__).parents[1] / "descriptions" / "drift-after-switchover.json"
+    drifts = json.loads(described.read_text())
     (shell.folder / "services" / "todo" / ".chalice").mkdir(parents=True)
     (shell.folder / "services" / "todo" / "app.py").touch()
     shell.topology(
@@ -276,8 +277,8 @@ def test_the_drift_of_a_database_is_explained(shell: Shell, capsys: Capture) -> 
         if isinstance(step, Stack) and step.name in drifts:
             stack = _stack(shell, step)
             shell.aws.stacks[step.region, stack.name] = stack
-    for described in drifts.values():
-        for each in described:
+    for entries in drifts.values():
+        for each in entries:
             each["Timestamp"] = NOW
     shell.aws.drifts = drifts
 

@@ -104,9 +104,22 @@ def test_an_interrupted_run_is_continued(declared: Topology) -> None:
 
     with pytest.raises(StepsFailedError, match="Internal error"):
         rig.destroy()
-    assert "zone" not in rig.deletions()
+    assert "keys-us-east-1" not in rig.deletions()  # the secrets need it
 
     rig.destroy()
+    assert rig.aws.left == []
+
+
+def test_what_a_deployment_had_begun_is_waited_for_and_taken_down_whole(
+    declared: Topology,
+) -> None:
+    rig = Rig(declared)
+    stack = rig.aws.stack("global-database")
+    stack.status, stack.next, stack.looks = "CREATE_IN_PROGRESS", "CREATE_COMPLETE", 3
+
+    rig.destroy()
+
+    assert stack.looks == 0
     assert rig.aws.left == []
 
 

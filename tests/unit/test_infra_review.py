@@ -15,8 +15,8 @@ from infra.review import Drift, drifts, essential, faults, of_a_move, refuse
 from infra.steps import Stack
 
 STEP = Stack("database-us-west-2", "us-west-2", "database.yaml")
-RECORDED = json.loads(
-    (Path(__file__).parents[1] / "recorded" / "drift-after-switchover.json").read_text()
+DESCRIBED = json.loads(
+    (Path(__file__).parents[1] / "descriptions" / "drift-after-switchover.json").read_text()
 )
 
 
@@ -50,7 +50,7 @@ MEMBER = change_of(
 
 
 def test_what_a_switchover_leaves_is_recognised_in_the_descriptions() -> None:
-    found = {name: drifts(described) for name, described in RECORDED.items()}
+    found = {name: drifts(described) for name, described in DESCRIBED.items()}
 
     assert found == {
         "global-database": [
