@@ -17,7 +17,7 @@ from typing import Any
 
 from infra.data_stacks import GLOBAL_DATABASE, database_step, has_database, users_step
 from infra.stacks import routing_step
-from infra.topology import API, Service, Topology
+from infra.topology import Service, Topology
 
 VERSION = 1
 
@@ -61,7 +61,7 @@ def recovery_document(
     if not cluster_endpoints:
         reasons.append("there are no cluster endpoints")
     services = {}
-    for service in (*topology.services.values(), Service(API)):
+    for service in topology.entries:
         stack = routing_step(service.name)
         entry = _Entry(topology, service, outputs.get(stack, {}), stack, pinned_port)
         services[service.name] = entry.document()

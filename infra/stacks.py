@@ -114,7 +114,7 @@ def stack_list(
         )
         api, stage = OutputRef(gateway.name, "RestApiId"), OutputRef(gateway.name, "StageName")
         steps += [gateway, _mapping(API, region, api, stage)]
-    steps.append(_routing(topology, Service(API), wait_period_ms))
+    steps.append(_routing(topology, topology.api, wait_period_ms))
     steps.extend(monitoring.monitoring_steps(topology, global_region(topology)))
     return tuple(steps)
 

@@ -16,12 +16,24 @@ from typing import Any
 API = "api"
 """Name of the external API's own entry: its host is `api.<domain>` and it has its own switch."""
 
+SWITCHES = ("arc", "alarm", "health")
+RECORDS = ("failover", "weighted")
+DEEP_PATH = "/deep"
+"""Where every service says whether all that it needs works."""
+
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _DOMAIN = re.compile(r"(?=.{4,62}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]")
 """ACM takes 64 characters for a certificate's first name, which is "*." and the domain."""
 _RESERVED = ("ping", "sping")
 """Paths of every REST API's own health check (API Gateway guide, "Important notes")."""
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
+_PATH = re.compile(r"/[A-Za-z0-9._~/-]{0,254}")
+_CONNECTION = re.compile(
+    r"arn:aws[a-z-]*:(codeconnections|codestar-connections):[a-z0-9-]+:\d{12}:connection/[0-9a-f-]+"
+)
+_REPOSITORY = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._/-]+")
+_BRANCH = re.compile(r"[A-Za-z0-9._/-]+")
+_KEYS = ("api", "domain", "options", "pipeline", "regions", "services")
 
 
 class TopologyError(Exception):
@@ -42,10 +54,44 @@ class Service:
     database: str = ""
     """"aurora" or empty."""
     switch: str = "arc"
+    """What decides which region answers: "arc", "alarm" or "health"."""
+    records: str = ""
+    """Of switch "health" only: "failover" (when empty) or "weighted" (100 and 0)."""
+    health_path: str = ""
+    """Of switch "health" only: what its checks ask for; `DEEP_PATH` when empty."""
 
     @property
     def folder(self) -> str:
         return self.code or self.name
+
+    @property
+    def checked_path(self) -> str:
+        return self.health_path or DEEP_PATH
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`[options]`: what is off unless it is asked for."""
+
+    cloudfront: bool = False
+    """CloudFront in front of the external API, its one origin the failover name."""
+    accelerated_recovery: bool = False
+    """EnableAcceleratedRecovery of the hosted zone, if this deployment creates it."""
+    readiness: bool = False
+    """ARC readiness checks; AWS has closed them to accounts that did not use them."""
+    region_switch: bool = False
+    """An ARC Region switch plan over all services."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """`[pipeline]`: CodePipeline that deploys from a repository."""
+
+    connection: str
+    """ARN of a CodeConnections connection."""
+    repository: str
+    """`owner/name`."""
+    branch: str = "main"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +99,23 @@ class Topology:
     domain: str
     regions: tuple[str, ...]
     services: Mapping[str, Service]
+    api: Service = Service(API)
+    """The external API's own entry, `[api]`: it has a switch like any service."""
+    options: Options = Options()
+    pipeline: Pipeline | None = None
 
     @property
     def primary(self) -> str:
         return self.regions[0]
+
+    @property
+    def entries(self) -> tuple[Service, ...]:
+        """All that has a switch: the services and, last, the external API."""
+        return (*self.services.values(), self.api)
+
+    def switched_by(self, switch: str) -> tuple[Service, ...]:
+        """The entries with that switch."""
+        return tuple(entry for entry in self.entries if entry.switch == switch)
 
     def host(self, service: str) -> str:
         """The failover name, for users."""
@@ -89,8 +148,8 @@ def load_topology(path: Path, services_dir: Path | None = None) -> Topology:
 
 
 def _parse(document: Mapping[str, Any], services_dir: Path, reasons: list[str]) -> Topology:
-    for key in sorted(document.keys() - {"domain", "regions", "services"}):
-        reasons.append(f"unknown key {key!r}; known are domain, regions, services")
+    for key in sorted(document.keys() - set(_KEYS)):
+        reasons.append(f"unknown key {key!r}; known are {', '.join(_KEYS)}")
     domain = document.get("domain")
     if not isinstance(domain, str) or not _DOMAIN.fullmatch(domain):
         reasons.append(f'domain: {domain!r} is not a domain name such as "example.com"')
@@ -113,26 +172,77 @@ def _parse(document: Mapping[str, Any], services_dir: Path, reasons: list[str]) 
         reasons.append("services: at least one [services.<name>] is needed")
         declared = {}
     services = {n: _service(n, d, services_dir, reasons) for n, d in declared.items()}
-    return Topology(str(domain), tuple(regions), services)
+    return Topology(
+        str(domain),
+        tuple(regions),
+        services,
+        _api(document.get("api", {}), reasons),
+        _options(document.get("options", {}), reasons),
+        _pipeline(document["pipeline"], reasons) if "pipeline" in document else None,
+    )
 
 
 def _service(name: str, given: Any, services_dir: Path, reasons: list[str]) -> Service:
     at = f"services.{name}"
     reasons.extend(f"{at}: {reason}" for reason in _name_faults(name))
-    if not isinstance(given, dict):
-        reasons.append(f"{at}: write it as a table, [services.{name}]")
-        return Service(name)
     known = {f.name for f in fields(Service)} - {"name"}
+    service = Service(name, **_texts(at, given, known, reasons))
+    reasons.extend(f"{at}{reason}" for reason in _value_faults(service))
+    if not (services_dir / service.folder / "app.py").is_file():
+        reasons.append(f"{at}: there is no {services_dir.name}/{service.folder}/app.py")
+    return service
+
+
+def _api(given: Any, reasons: list[str]) -> Service:
+    service = Service(API, **_texts(API, given, {"switch"}, reasons))
+    if service.switch == "health":
+        reasons.append(
+            f'{API}.switch: "health" has nothing to check: the external API only leads to '
+            'services; give "arc" or "alarm"'
+        )
+    else:
+        reasons.extend(f"{API}{reason}" for reason in _value_faults(service))
+    return service
+
+
+def _options(given: Any, reasons: list[str]) -> Options:
+    known = [f.name for f in fields(Options)]
+    if not isinstance(given, dict):
+        reasons.append("options: write it as a table, [options]")
+        return Options()
+    for key, value in given.items():
+        if key not in known:
+            reasons.append(f"options: unknown key {key!r}; known are {', '.join(sorted(known))}")
+        elif not isinstance(value, bool):
+            reasons.append(f"options.{key}: {value!r} is neither true nor false")
+    return Options(**{k: bool(v) for k, v in given.items() if k in known})
+
+
+def _pipeline(given: Any, reasons: list[str]) -> Pipeline:
+    texts = _texts("pipeline", given, {f.name for f in fields(Pipeline)}, reasons)
+    pipeline = Pipeline(**{"connection": "", "repository": "", **texts})
+    for key, pattern, example in (
+        ("connection", _CONNECTION, "the ARN of a CodeConnections connection"),
+        ("repository", _REPOSITORY, 'a repository such as "owner/name"'),
+        ("branch", _BRANCH, 'a branch such as "main"'),
+    ):
+        value = getattr(pipeline, key)
+        if not pattern.fullmatch(value):
+            reasons.append(f"pipeline.{key}: {value!r} is not {example}")
+    return pipeline
+
+
+def _texts(at: str, given: Any, known: set[str], reasons: list[str]) -> dict[str, str]:
+    """The known keys of a table whose values are strings."""
+    if not isinstance(given, dict):
+        reasons.append(f"{at}: write it as a table, [{at}]")
+        return {}
     for key, value in given.items():
         if key not in known:
             reasons.append(f"{at}: unknown key {key!r}; known are {', '.join(sorted(known))}")
         elif not isinstance(value, str):
             reasons.append(f"{at}.{key}: {value!r} is not a string")
-    service = Service(name, **{k: str(v) for k, v in given.items() if k in known})
-    reasons.extend(f"{at}{reason}" for reason in _value_faults(service))
-    if not (services_dir / service.folder / "app.py").is_file():
-        reasons.append(f"{at}: there is no {services_dir.name}/{service.folder}/app.py")
-    return service
+    return {key: str(value) for key, value in given.items() if key in known}
 
 
 def _name_faults(name: str) -> Iterator[str]:
@@ -149,5 +259,17 @@ def _value_faults(service: Service) -> Iterator[str]:
         yield f".code: {service.code!r} is not the name of a folder"
     if service.database not in ("", "aurora"):
         yield f'.database: {service.database!r}; only "aurora" is known'
-    if service.switch != "arc":
-        yield f'.switch: {service.switch!r}; only "arc" is known'
+    if service.switch not in SWITCHES:
+        yield f".switch: {service.switch!r}; known are {', '.join(SWITCHES)}"
+    if service.switch == "health" and service.database:
+        yield (
+            '.switch: "health" would move the traffic of a service without its database; give '
+            '"arc" or "alarm", with which `failover move` moves both'
+        )
+    for key, value in (("records", service.records), ("health_path", service.health_path)):
+        if value and service.switch != "health":
+            yield f'.{key}: only a service with switch = "health" has it'
+    if service.records and service.records not in RECORDS:
+        yield f".records: {service.records!r}; known are {', '.join(RECORDS)}"
+    if service.health_path and not _PATH.fullmatch(service.health_path):
+        yield f'.health_path: {service.health_path!r} is not a path such as "/deep"'

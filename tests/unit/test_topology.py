@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from infra.topology import Service, TopologyError, load_topology
+from infra.topology import (
+    Options,
+    Pipeline,
+    Service,
+    TopologyError,
+    load_topology,
+)
 
 GOOD = """
 domain = "example.test"
@@ -169,3 +175,71 @@ def test_code_is_the_name_of_a_folder_below_services(tmp_path: Path, code: str) 
     text = GOOD.replace('code = "health"', f'code = "{code}"')
 
     assert any("is not the name of a folder" in reason for reason in reasons(tmp_path, text))
+
+
+# --- switches and options
+
+REGIONS = 'domain = "example.test"\nregions = ["us-east-1", "us-west-2"]\n'
+
+
+def test_each_entry_has_a_switch_of_its_own(tmp_path: Path) -> None:
+    text = REGIONS + (
+        '[services.health]\nswitch = "health"\nrecords = "weighted"\nhealth_path = "/"\n'
+        '[services.todo]\nswitch = "alarm"\ndatabase = "aurora"\n[api]\nswitch = "alarm"\n'
+    )
+
+    topology = load_topology(write(tmp_path, text))
+
+    assert [entry.switch for entry in topology.entries] == ["health", "alarm", "alarm"]
+    assert topology.entries[-1] == Service("api", switch="alarm")
+    assert topology.switched_by("arc") == ()
+    assert topology.services["health"].records == "weighted"
+    assert topology.services["health"].checked_path == "/"
+
+
+def test_what_is_not_asked_for_is_off(tmp_path: Path) -> None:
+    topology = load_topology(write(tmp_path, GOOD))
+
+    assert topology.options == Options()
+    assert topology.pipeline is None
+    assert {entry.switch for entry in topology.entries} == {"arc"}
+    assert topology.services["copy"].checked_path == "/deep"
+
+
+def test_options_and_pipeline_are_read(tmp_path: Path) -> None:
+    connection = "arn:aws:codeconnections:us-west-2:111122223333:connection/0a-1b"
+    text = GOOD + (
+        "[options]\ncloudfront = true\nreadiness = false\n"
+        f'[pipeline]\nconnection = "{connection}"\nrepository = "me/two-region-api"\n'
+    )
+
+    topology = load_topology(write(tmp_path, text))
+
+    assert topology.options == Options(cloudfront=True)
+    assert topology.pipeline == Pipeline(connection, "me/two-region-api", "main")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('[services.health]\nswitch = "arm"', ".switch: 'arm'; known are arc, alarm, health"),
+        ('[services.todo]\nswitch = "health"\ndatabase = "aurora"', "without its database"),
+        ('[services.health]\nrecords = "weighted"', ".records: only a service with switch"),
+        ('[services.health]\nhealth_path = "/"', ".health_path: only a service with switch"),
+        (
+            '[services.health]\nswitch = "health"\nrecords = "latency"',
+            ".records: 'latency'; known are failover, weighted",
+        ),
+        ('[services.health]\nswitch = "health"\nhealth_path = "deep"', "is not a path such as"),
+        ('[services.health]\n[api]\nswitch = "health"', 'api.switch: "health" has nothing'),
+        ('[services.health]\n[api]\ndatabase = "aurora"', "api: unknown key 'database'"),
+        ("[services.health]\n[options]\ncloudfront = 1", "options.cloudfront: 1 is neither"),
+        ("[services.health]\n[options]\ncdn = true", "options: unknown key 'cdn'"),
+        ('[services.health]\n[pipeline]\nrepository = "a/b"', "pipeline.connection: ''"),
+        ("[services.health]\n[pipeline]\nbranch = 1", "pipeline.branch: 1 is not a string"),
+    ],
+)
+def test_a_switch_or_option_that_cannot_be_is_refused(
+    tmp_path: Path, text: str, expected: str
+) -> None:
+    assert any(expected in reason for reason in reasons(tmp_path, REGIONS + text))
