@@ -14,15 +14,13 @@ api          its HTTP listener (awsJson 1.0)
 Downside: a metric that no alarm of the deployment watches is accepted and forgotten.
 """
 
-from lab.cloudwatch.alarms import ALARM_TYPE, CLOUDWATCH_PORT, followed_alarms
+from lab.cloudwatch.alarms import CLOUDWATCH_PORT
 from lab.cloudwatch.errors import ApiError, CloudWatchError
 from lab.cloudwatch.service import CloudWatch
 
 __all__ = [
-    "ALARM_TYPE",
     "CLOUDWATCH_PORT",
     "ApiError",
     "CloudWatch",
     "CloudWatchError",
-    "followed_alarms",
 ]

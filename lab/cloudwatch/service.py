@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lab.cloudwatch.alarms import Alarm, Metric, read_alarms
+from lab.cloudwatch.alarms import Alarm, Metric, followed_alarms, read_alarms
 from lab.cloudwatch.api import Api
 from lab.cloudwatch.errors import ApiError
 from lab.cloudwatch.evaluation import Point, Standing, advance, in_range
@@ -48,6 +48,7 @@ class CloudWatch:
         self._on_event = on_event
         self._created_at = clock()
         self._alarms = read_alarms(deployment, region)
+        self._followed = followed_alarms(deployment).get(region, ())
         self._watchers: dict[Metric, list[Alarm]] = {}
         for alarm in self._alarms.values():
             if alarm.metric is not None:
@@ -147,9 +148,9 @@ class CloudWatch:
         }
 
     def status(self) -> dict[str, Any]:
-        """Ready for JSON. Alarms without any data are counted, not listed."""
-        self._bring_up_to_date(self._alarms, self._clock())
-        listed = [n for n, s in self._standings.items() if s.last != "INSUFFICIENT_DATA"]
+        """Ready for JSON: the alarms that health checks follow, and how many others there are."""
+        followed = [name for name in self._followed if name in self._alarms]
+        self._bring_up_to_date(followed, self._clock())
         return {
             "down": sorted(self._down),
             "alarms": {
@@ -157,9 +158,9 @@ class CloudWatch:
                     "state": self._standings[name].value,
                     "changed_at": self._standings[name].changed_at,
                 }
-                for name in listed
+                for name in followed
             },
-            "without_data": len(self._alarms) - len(listed),
+            "other_alarms": len(self._alarms) - len(followed),
         }
 
     # ---- state

@@ -248,6 +248,16 @@ class Route53:
         rrsets = pick(decision.outcomes, self._rng).rrsets
         return rrsets[-1].values[0] if rrsets and rrsets[-1].type == "A" else None
 
+    def unhealthy_endpoints(self) -> list[str]:
+        """The probed checks that are unhealthy, each with what its checkers saw."""
+        found = []
+        for check in self._checks.values():
+            if check.probed and not self._statuses[check.id]:
+                name = check.domain_name or check.ip_address
+                seen = sorted({checker.last for checker in self._checkers[check.id]})
+                found.append(f"{check.type} {name}:{check.port}{check.path}: {', '.join(seen)}")
+        return found
+
     def status(self) -> dict[str, Any]:
         """The state for a person or a program, ready for JSON."""
         return {
