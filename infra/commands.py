@@ -169,7 +169,7 @@ def plan(session: Session) -> int:
     sys.stdout.write(planning.live_table(plans) + "\n")
     for line in planning.unused_lines(session.topology, deployment.unused()):
         sys.stdout.write(line + "\n")
-    faults = [f for each in plans if each.plan for f in review.faults(each.plan)]
+    faults = [fault for each in plans for fault in each.faults()]
     for fault in faults:
         sys.stdout.write(f"refused: {fault}\n")
     if options.drift:
