@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,3 +86,9 @@ def test_one_service_of_arc_keeps_the_whole_cluster() -> None:
 
     declared = Topology("shop.com", REGIONS, services, Service(API, switch="alarm"))
     assert lines(declared)["cluster"].dollars == 1825.0
+
+
+def test_the_page_of_the_switches_has_these_prices() -> None:
+    page = (Path(__file__).parents[2] / "docs/switches.md").read_text()
+
+    assert "| a month, a service | $1.00, and $1,825 for the cluster | $1.20 | $7.20 |" in page
