@@ -34,6 +34,7 @@ from infra.preflight import Account, certificate_help, check
 from infra.stacks import ZONE, stack_list
 from infra.steps import Application, Stack
 from infra.topology import Topology
+from infra.whereabouts import refuse_away
 
 SHOWN, INTERRUPTED = 3, 130
 CERTIFICATE_SECONDS = 90.0
@@ -224,6 +225,7 @@ def deploy(session: Session) -> int:
         f"${sum(line.dollars for line in lines):,.0f} a month, account {account.number}, "
         f"as {account.identity}"
     )
+    refuse_away(session.clients, deployment, session.pace, session.command)
     outputs = deployment.deploy(session.options.allow_replacement)
     deployment.migrate(session.clients, outputs)
     if session.options.remove_unused:
