@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import socket
-import ssl
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ from lab.model import Deployment
 from lab.packaging import package_all
 from lab.paths import LabPaths
 from lab.process import Process, ProcessTable, wait_until
+from lab.readiness import Question, first_fault, questions
 from lab.settings import (
     ARC_PORT,
     ARC_REGIONS,
@@ -196,19 +196,12 @@ class Lab:
     def _await_answers(
         self, topology: Topology, settings: Settings, regions: Iterable[str]
     ) -> None:
-        """Every service answers in these regions, through TLS; of those that share code, the first.
-
-        The others have the same package, and asking all would start a process for each.
-        """
+        """Every service answers in these regions; see `questions` for which are asked."""
         context = certs.client_context(self.paths.ca)
-        by_code = {s.folder: s.name for s in list(topology.services.values())[::-1]}
-        wanted = [
-            (region, topology.pinned_host(service, region))
-            for region in regions
-            for service in by_code.values()
-        ]
-        def ask(item: tuple[str, str]) -> str | None:
-            return _first_fault(settings.region_address(item[0]), item[1], context)
+        wanted = [question for region in regions for question in questions(topology, region)]
+
+        def ask(question: Question) -> str | None:
+            return first_fault(question, settings.region_address(question.region), context)
 
         with ThreadPoolExecutor(8) as pool:
             faults = [fault for fault in pool.map(ask, wanted) if fault]
@@ -334,35 +327,6 @@ def _free(address: str, port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _first_fault(address: str, host: str, context: ssl.SSLContext) -> str | None:
-    """Ask https://<host>/ at this address until it answers 200; what is wrong, if it never does."""
-    fault = ""
-
-    def answers() -> bool:
-        nonlocal fault
-        try:
-            status = _get_status(address, host, context)
-        except OSError as error:
-            fault = str(error)
-            return False
-        fault = f"HTTP {status}"
-        return status == 200
-
-    if wait_until(answers, START_SECONDS, 0.05):
-        return None
-    return f"https://{host}:{HTTPS_PORT}/ does not answer: {fault}"
-
-
-def _get_status(address: str, host: str, context: ssl.SSLContext) -> int:
-    with (
-        socket.create_connection((address, HTTPS_PORT), timeout=10) as plain,
-        context.wrap_socket(plain, server_hostname=host) as connection,
-    ):
-        connection.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
-        head = connection.recv(64)
-    return int(head.split(b" ", 2)[1]) if head.startswith(b"HTTP/1.1 ") else 0
 
 
 # ---- the public face

@@ -105,6 +105,8 @@ def _faults(status: Mapping[str, Any]) -> Iterator[str]:
             yield f"ARC endpoint {endpoint['region']}: {endpoint['fault']}"
     for region in parts.get("global", {}).get("route53", {}).get("unavailable_regions", ()):
         yield f"API Gateway of {region}: down"
+    for endpoint in parts.get("global", {}).get("route53", {}).get("unhealthy_endpoints", ()):
+        yield f"unhealthy: {endpoint}"
     for region, part in parts.items():
         yield from (f"{region}: {fault}" for fault in _region_faults(part))
 

@@ -251,11 +251,12 @@ class Route53:
     def unhealthy_endpoints(self) -> list[str]:
         """The probed checks that are unhealthy, each with what its checkers saw."""
         found = []
-        for check in self._checks.values():
-            if check.probed and not self._statuses[check.id]:
+        for check_id, checkers in self._checkers.items():
+            check = self._checks[check_id]
+            if not self._statuses[check_id]:
                 name = check.domain_name or check.ip_address
-                seen = sorted({checker.last for checker in self._checkers[check.id]})
-                found.append(f"{check.type} {name}:{check.port}{check.path}: {', '.join(seen)}")
+                seen = ", ".join(sorted({checker.last for checker in checkers}))
+                found.append(f"{check.type} {name}:{check.port}{check.path}: {seen}")
         return found
 
     def status(self) -> dict[str, Any]:
@@ -264,6 +265,7 @@ class Route53:
             "address": None if self._address is None else "{}:{}".format(*self._address),
             "answers_given": self._responder.answers,
             "unavailable_regions": sorted(self._unavailable),
+            "unhealthy_endpoints": self.unhealthy_endpoints(),
             "names": [
                 {"name": key[0], "type": key[1], "answers": _describe(outcomes)}
                 for (_, key), outcomes in self._answers.items()

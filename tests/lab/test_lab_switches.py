@@ -192,6 +192,20 @@ def test_a_killed_region_loses_what_moves_by_itself_and_gets_it_back(world: Oper
         assert world.leads(service, EAST)
 
 
+@pytest.mark.semantics(75)
+@pytest.mark.parametrize("service", AUTOMATIC)
+def test_a_service_that_fails_alone_moves_alone(world: Operated, service: str) -> None:
+    failing = ("fault", "function", service, EAST)
+    assert world.lab.lab(*failing, "--error-rate", "1").returncode == 0
+    assert world.leads(service, WEST)
+    others = [name for name in world.lab.recovery["services"] if name != service]
+    assert [world.region(name) for name in others] == [EAST] * len(others)
+    said = f"unhealthy: HTTPS {service}.{EAST}.example.test:443/: HTTP status 502"
+    assert said in world.lab.lab("status").stdout
+    assert world.lab.lab(*failing).returncode == 0
+    assert world.leads(service, EAST)
+
+
 @pytest.mark.semantics(76)
 @pytest.mark.parametrize(("fault", "end"), [("hang", "resume"), ("cut", "heal")])
 def test_a_region_that_hangs_or_is_cut_off_as_well(
