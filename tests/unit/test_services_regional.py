@@ -59,6 +59,36 @@ def sample(package: Any) -> Any:
     return app
 
 
+def broken_check() -> None:
+    raise RuntimeError(SECRET)
+
+
+def test_the_deep_check_names_all_that_does_not_work_and_no_secret(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with regional() as package:
+        app = package.App("sample")
+        app.deep({"table": lambda: "7 rows", "queue": broken_check, "cache": broken_check})
+        answer = call(app, "/deep")
+    document = assert_problem(answer, 503)
+    assert document["detail"] == "2 of 3 checks failed: cache, queue"
+    assert answer[1]["Retry-After"] == "5"
+    assert {n: (c["status"], c["detail"]) for n, c in document["checks"].items()} == {
+        "table": ("ok", "7 rows"),
+        "queue": ("failed", "RuntimeError"),
+        "cache": ("failed", "RuntimeError"),
+    }
+    assert SECRET in capsys.readouterr().out  # the log has the reason
+
+
+def test_the_deep_check_is_well_when_everything_works() -> None:
+    with regional() as package:
+        app = package.App("sample")
+        app.deep({"table": lambda: None})
+        status, _, document = call(app, "/deep")
+    assert (status, document["status"], document["checks"]["table"]["status"]) == (200, "ok", "ok")
+
+
 def assert_problem(answer: tuple[int, dict[str, str], Any], status: int) -> dict[str, Any]:
     assert answer[0] == status
     assert answer[1]["Content-Type"] == PROBLEM

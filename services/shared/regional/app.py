@@ -19,13 +19,16 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from logging import INFO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chalice import Chalice, Response
 
 from regional import log
 from regional.problem import Problem
 from regional.tracing import Tracer
+
+if TYPE_CHECKING:
+    from regional.deep import Checks
 
 _CHALICE_ERROR = {"Code", "Message"}
 REGION_HEADER = "X-Region"
@@ -58,6 +61,30 @@ class App(Chalice):
         if "GET" in methods and "HEAD" not in methods:
             methods.append("HEAD")
         return super().route(path, methods=methods, **kwargs)
+
+    def deep(self, checks: Checks | None = None) -> None:
+        """Answers `GET /deep`: 200 when all of `checks` (`regional.deep`) pass, else 503."""
+
+        def deep() -> Response:
+            return self._deep(checks or {})
+
+        self.route("/deep")(deep)
+
+    def _deep(self, checks: Checks) -> Response:
+        from regional import deep  # a cold start of / need not pay for it
+
+        found = deep.results(checks, self.log)
+        failed = deep.failed(found)
+        answer = {"service": self.service, "region": self.region, "checks": found}
+        headers = {"Cache-Control": "no-store"}
+        if not failed:
+            return Response({**answer, "status": "ok"}, headers, 200)
+        raise Problem(
+            503,
+            f"{len(failed)} of {len(found)} checks failed: {', '.join(failed)}",
+            headers={**headers, "Retry-After": "5"},
+            **answer,
+        )
 
     @property
     def request_id(self) -> str:
