@@ -140,6 +140,9 @@ def _add_destroy(commands: Any) -> None:
     destroy.add_argument(
         "--final-snapshot", action="store_true", help="the database leaves a last snapshot"
     )
+    destroy.add_argument(
+        "--leftovers", action="store_true", help="only what topology.toml no longer declares"
+    )
     destroy.add_argument("--keep-zone", action="store_true", help="leave the hosted zone")
 
 

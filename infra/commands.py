@@ -14,11 +14,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from infra import planning, review
+from infra import leftovers, planning, review
 from infra.applications import Applications
 from infra.backend import needs_of
 from infra.clients import Clients
@@ -170,10 +170,22 @@ def plan(session: Session) -> int:
     faults = [f for each in plans if each.plan for f in review.faults(each.plan)]
     for fault in faults:
         sys.stdout.write(f"refused: {fault}\n")
+    for line in leftover_lines(session, stacks):
+        sys.stdout.write(line + "\n")
     if options.drift:
         for line in drift_lines(session, stacks):
             sys.stdout.write(line + "\n")
     return 1 if faults or any(each.error for each in plans) else 0
+
+
+def leftover_lines(session: Session, stacks: CloudFormation) -> list[str]:
+    """The stacks that are there and no longer declared."""
+    present = stacks.present(leftovers.regions(session.topology))
+    left = [s for s in leftovers.leftovers(session.topology, present) if s.name in present]
+    if not left:
+        return []
+    names = ", ".join(step.name for step in left)
+    return [f"no longer declared: {names}", "take them down with: infra destroy --leftovers"]
 
 
 def drift_lines(session: Session, stacks: CloudFormation) -> list[str]:
@@ -280,6 +292,9 @@ def destroy(session: Session) -> int:
     options = session.options
     account = session.account()
     deployment, stacks, applications = session.deployment(account)
+    if options.leftovers:
+        present = stacks.present(leftovers.regions(session.topology))
+        deployment = replace(deployment, steps=leftovers.leftovers(session.topology, present))
     work = Destruction(
         deployment,
         stacks,
@@ -292,7 +307,8 @@ def destroy(session: Session) -> int:
     )
     existing = work.existing(account.number)
     if not existing.stacks and not existing.applications:
-        session.console.say(f"nothing of {session.topology.domain} is deployed")
+        what = "that is no longer declared " if options.leftovers else ""
+        session.console.say(f"nothing {what}of {session.topology.domain} is deployed")
         return 0
     code = confirmation(session.topology, existing)
     guarded = protected(session.topology, existing)
@@ -300,13 +316,17 @@ def destroy(session: Session) -> int:
         _show(session, existing.stacks, existing.applications, losses(session.topology, existing))
         if options.confirm and options.confirm != code:
             sys.stdout.write(f"\n{options.confirm} is not the code of what exists now.\n")
-        flag = " --remove-deletion-protection" if guarded else ""
+        flag = " --leftovers" if options.leftovers else ""
+        flag += " --remove-deletion-protection" if guarded else ""
         if guarded:
             sys.stdout.write(f"\nProtected against deletion: {', '.join(guarded)}\n")
         again = f"{session.command}{flag} --confirm {code}"
         sys.stdout.write(f"\nNothing was done. To do it: {again}\n")
         return SHOWN
     work.destroy(existing)
+    if options.leftovers:
+        session.console.say("what was no longer declared is gone; the rest stands as it was")
+        return 0
     session.console.say("everything is gone" + (" but the zone" if options.keep_zone else ""))
     return 0
 
@@ -315,12 +335,16 @@ def _show(
     session: Session, stacks: Mapping[str, Any], applications: tuple[str, ...], lost: list[str]
 ) -> None:
     sys.stdout.write(
-        f"{session.topology.domain}: {len(stacks)} stacks and {len(applications)} applications "
-        "will be deleted:\n"
+        f"{session.topology.domain}: {_count(len(stacks), 'stack')} and "
+        f"{_count(len(applications), 'application')} will be deleted:\n"
     )
     for name in (*applications, *reversed(list(stacks))):
         sys.stdout.write(f"  {name}\n")
     sys.stdout.write("\nLost for ever:\n" + "".join(f"  - {line}\n" for line in lost))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 COMMANDS: Mapping[str, Callable[[Session], int]] = {

@@ -298,3 +298,29 @@ def test_an_interruption_says_how_to_go_on(shell: Shell, capsys: Capture) -> Non
 
     assert shell.run("deploy") == commands.INTERRUPTED
     assert "The same command again continues" in capsys.readouterr().err
+
+
+def test_what_is_no_longer_declared_is_shown_and_taken_down(shell: Shell, capsys: Capture) -> None:
+    shell.applications()
+    assert shell.run("deploy") == 0
+    declared = load_topology(shell.folder / "topology.toml")
+    old = Stack("routing-old", "us-west-2", "routing.yaml")
+    name = stack_name(declared, old)
+    shell.aws.stacks["us-west-2", name] = FakeStack(
+        name, "us-west-2", "CREATE_COMPLETE", {"Resources": {}}, tags=tags(declared, old)
+    )
+    capsys.readouterr()
+
+    assert shell.run("plan", "--live") == 0
+    assert "no longer declared: routing-old\n" in capsys.readouterr().out
+    assert shell.run("destroy", "--leftovers") == 3
+    shown = capsys.readouterr().out
+    assert "1 stack and 0 applications" in shown
+    code = shown.rstrip().rpartition(" ")[2]
+    assert shell.run("destroy", "--leftovers", "--confirm", code) == 0
+
+    assert "the rest stands as it was" in capsys.readouterr().out
+    assert shell.aws.stacks["us-west-2", name].status == "DELETE_COMPLETE"
+    assert shell.aws.stack("routing-a").status == "CREATE_COMPLETE"
+    assert shell.run("destroy", "--leftovers") == 0
+    assert "nothing that is no longer declared" in capsys.readouterr().out
