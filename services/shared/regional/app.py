@@ -16,6 +16,7 @@ Gateway answers it with 403 and without `X-Region`.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from logging import INFO
@@ -29,6 +30,7 @@ from regional.tracing import Tracer
 
 if TYPE_CHECKING:
     from regional.deep import Checks
+    from regional.hold import Hold
 
 _CHALICE_ERROR = {"Code", "Message"}
 REGION_HEADER = "X-Region"
@@ -53,6 +55,11 @@ class App(Chalice):
         )
         self.log_handler = log.configure(self.log, self.service, self.region)
         self.tracer = Tracer(self.log, patch)
+        self.hold: Hold | None = None
+        if environment.get("HOLD"):
+            from regional import hold
+
+            self.hold = hold.Hold(hold.Settings.read(environment["HOLD"]), sys.stdout.write)
         self.register_middleware(self._problems, "http")
 
     def route(self, path: str, **kwargs: Any) -> Callable[..., Any]:
@@ -105,6 +112,8 @@ class App(Chalice):
         method, path = (request.method, request.path) if request else ("", "")
         if method == "HEAD":
             answer["body"] = ""
+        if self.hold is not None and request:
+            self.hold.served(request.headers.get("host", ""))
         self.tracer.end(subsegment, status >= 500, region=self.region, status=status)
         if self.log.isEnabledFor(INFO):
             self.log_handler.write(
