@@ -167,7 +167,9 @@ def plan(session: Session) -> int:
     session.console.say(f"account {account.number}, as {account.identity}")
     plans = deployment.live_plan()
     sys.stdout.write(planning.live_table(plans) + "\n")
-    faults = [f for each in plans if each.plan for f in review.faults(each.plan)]
+    for line in planning.unused_lines(session.topology, deployment.unused()):
+        sys.stdout.write(line + "\n")
+    faults = [fault for each in plans for fault in each.faults()]
     for fault in faults:
         sys.stdout.write(f"refused: {fault}\n")
     for line in leftover_lines(session, stacks):
@@ -236,6 +238,10 @@ def deploy(session: Session) -> int:
     )
     outputs = deployment.deploy(session.options.allow_replacement)
     deployment.migrate(session.clients, outputs)
+    if session.options.remove_unused:
+        deployment.remove_unused()
+    for line in planning.unused_lines(session.topology, deployment.unused()):
+        session.console.say(f"{line}; infra deploy --remove-unused deletes it")
     servers = outputs[ZONE].get("NameServers")
     if servers:
         session.console.say(f"name servers of {session.topology.domain}: {servers}")
