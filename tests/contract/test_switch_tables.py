@@ -47,7 +47,9 @@ class Routing:
         records = [read_record(r.properties) for r in found if r.type.endswith("RecordSet")]
         self.zone: Zone = make_zone("Z1", "example.test", ("ns-1.awsdns-01.org",), records)
         self.targets = {
-            r.alias.dns_name: Target(ADDRESSES[r.set_identifier or ""], "") for r in records if r.alias
+            record.alias.dns_name: Target(ADDRESSES[record.set_identifier or ""], "")
+            for record in records
+            if record.alias
         }
 
     def answer(self, taken: set[str], well: set[str]) -> str:

@@ -260,9 +260,11 @@ def test_an_alarm_that_is_missing_or_watches_something_else(tmp_path: Path) -> N
     with pytest.raises(FailedError) as caught:
         rig.export()
 
-    assert "b: there is no alarm shop-example-domain-com-b-from-us-east-1" in caught.value.reason
+    assert "there is no alarm shop-example-domain-com-b-from-us-east-1" in caught.value.reason
     assert "from-us-west-2 (us-east-1) watches another metric" in caught.value.reason
-    assert caught.value.next_step == "infra deploy, then: infra export"
+    assert caught.value.next_step.startswith(
+        "delete the stack of takeover-b-us-west-2, takeover-b-us-east-1, infra deploy, then: infra"
+    )
     assert rig.path.exists()
 
 
