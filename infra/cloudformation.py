@@ -180,16 +180,16 @@ class CloudFormation:
         state = self.describe(step)
         return dict(state.outputs) if state and state.status in _USABLE else {}
 
-    def present(self, regions: Iterable[str]) -> set[str]:
-        """The steps, declared or not, of which this domain has a stack in one of `regions`."""
-        found = set()
+    def present(self, regions: Iterable[str]) -> dict[str, str]:
+        """Step -> region, declared or not, of every stack that this domain has in `regions`."""
+        found = {}
         for region in regions:
             pages = self.clients.get("cloudformation", region).get_paginator("describe_stacks")
             with explained("stacks", region, self.command):
                 for stack in (each for page in pages.paginate() for each in page["Stacks"]):
                     marks = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])}
                     if marks.get(TAG_DOMAIN) == self.topology.domain and TAG_STEP in marks:
-                        found.add(marks[TAG_STEP])
+                        found[marks[TAG_STEP]] = region
         return found
 
     def delete(self, step: Stack) -> None:

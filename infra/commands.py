@@ -32,7 +32,7 @@ from infra.exporting import export
 from infra.naming import stack_name
 from infra.preflight import Account, certificate_help, check
 from infra.stacks import ZONE, stack_list
-from infra.steps import Application, Stack
+from infra.steps import Application, Stack, Step
 from infra.topology import Topology
 
 SHOWN, INTERRUPTED = 3, 130
@@ -117,6 +117,12 @@ class Session:
         return deployment, stacks, applications
 
 
+    def left_over(self, stacks: CloudFormation) -> tuple[Step, ...]:
+        """What is there and no longer declared."""
+        present = stacks.present(leftovers.regions(self.topology))
+        return leftovers.leftovers(self.topology, present)
+
+
 @dataclass(slots=True)
 class CertificateWatch:
     """Says, once per region, what a certificate waits for."""
@@ -167,27 +173,15 @@ def plan(session: Session) -> int:
     session.console.say(f"account {account.number}, as {account.identity}")
     plans = deployment.live_plan()
     sys.stdout.write(planning.live_table(plans) + "\n")
-    for line in planning.unused_lines(session.topology, deployment.unused()):
-        sys.stdout.write(line + "\n")
     faults = [fault for each in plans for fault in each.faults()]
     for fault in faults:
         sys.stdout.write(f"refused: {fault}\n")
-    for line in leftover_lines(session, stacks):
-        sys.stdout.write(line + "\n")
+    for line in planning.leftover_lines(session.topology, session.left_over(stacks)):
+        sys.stdout.write(f"{line}\n")
     if options.drift:
         for line in drift_lines(session, stacks):
             sys.stdout.write(line + "\n")
     return 1 if faults or any(each.error for each in plans) else 0
-
-
-def leftover_lines(session: Session, stacks: CloudFormation) -> list[str]:
-    """The stacks that are there and no longer declared."""
-    present = stacks.present(leftovers.regions(session.topology))
-    left = [s for s in leftovers.leftovers(session.topology, present) if s.name in present]
-    if not left:
-        return []
-    names = ", ".join(step.name for step in left)
-    return [f"no longer declared: {names}", "take them down with: infra destroy --leftovers"]
 
 
 def drift_lines(session: Session, stacks: CloudFormation) -> list[str]:
@@ -225,7 +219,7 @@ def drift_lines(session: Session, stacks: CloudFormation) -> list[str]:
 def deploy(session: Session) -> int:
     """`infra deploy`."""
     account = session.account()
-    deployment, _, _ = session.deployment(account)
+    deployment, stacks, _ = session.deployment(account)
     unknown = set(session.options.allow_replacement) - {step.name for step in deployment.steps}
     if unknown:
         sys.stderr.write(f"--allow-replacement: no such step: {', '.join(sorted(unknown))}\n")
@@ -238,10 +232,8 @@ def deploy(session: Session) -> int:
     )
     outputs = deployment.deploy(session.options.allow_replacement)
     deployment.migrate(session.clients, outputs)
-    if session.options.remove_unused:
-        deployment.remove_unused()
-    for line in planning.unused_lines(session.topology, deployment.unused()):
-        session.console.say(f"{line}; infra deploy --remove-unused deletes it")
+    for line in planning.leftover_lines(session.topology, session.left_over(stacks)):
+        session.console.say(f"{line}; infra destroy --leftovers deletes it")
     servers = outputs[ZONE].get("NameServers")
     if servers:
         session.console.say(f"name servers of {session.topology.domain}: {servers}")
@@ -298,9 +290,11 @@ def destroy(session: Session) -> int:
     options = session.options
     account = session.account()
     deployment, stacks, applications = session.deployment(account)
+    left = session.left_over(stacks)
     if options.leftovers:
-        present = stacks.present(leftovers.regions(session.topology))
-        deployment = replace(deployment, steps=leftovers.leftovers(session.topology, present))
+        deployment.refuse_before_deployed()
+    declared = () if options.leftovers else deployment.steps
+    deployment = replace(deployment, steps=(*declared, *left))
     work = Destruction(
         deployment,
         stacks,

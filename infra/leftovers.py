@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 
 from infra.stacks import stack_list
-from infra.steps import Step
+from infra.steps import Application, Step
 from infra.topology import API, SWITCHES, Options, Pipeline, Service, Topology
 
 _ROUTING = re.compile(r"routing-(.+)")
@@ -78,12 +78,17 @@ def regions(topology: Topology) -> tuple[str, ...]:
     return tuple(dict.fromkeys(step.region for step in candidates(topology, ())))
 
 
-def leftovers(topology: Topology, present: Iterable[str]) -> tuple[Step, ...]:
-    """The steps that are not declared, of all that could be there.
+def leftovers(topology: Topology, present: Mapping[str, str]) -> tuple[Step, ...]:
+    """What is there and not declared: stacks, and the applications that may go with them (whether
+    one is really there is for the caller to ask).
 
-    `present`: names of the steps whose stacks carry the domain's tag. Whether an application is
-    really there is for the caller to ask.
+    `present`: step -> region, of all stacks that carry the domain's tag.
     """
     declared = {step.name for step in stack_list(topology)}
     undeclared = services_named(topology, present)
-    return tuple(step for step in candidates(topology, undeclared) if step.name not in declared)
+    return tuple(
+        replace(step, region=present.get(step.name, step.region))
+        for step in candidates(topology, undeclared)
+        if step.name not in declared
+        and (isinstance(step, Application) or step.name in present)
+    )

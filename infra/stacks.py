@@ -12,7 +12,6 @@ decides a switch is elsewhere: the cluster has five regions of its own, and an a
 service over lies in the region that takes over.
 
 A cluster is only made when an entry has the switch "arc"; the other switches have two alarms.
-`unused_steps` are those that another switch would need and that may be there from before.
 
 Downside: a step per service, region and concern makes many small stacks: eight steps per service
 with the switch "arc" and ten with another, some 410 or 510 for 50 services, within the default
@@ -139,14 +138,6 @@ def stack_list(
     steps.extend(_switch(topology, topology.api, wait_period_ms))
     steps.extend(monitoring.monitoring_steps(topology, global_region(topology)))
     return tuple(steps)
-
-
-def unused_steps(topology: Topology) -> tuple[Stack, ...]:
-    """The steps that other switches than those of the topology need: the cluster when no entry
-    has "arc", the alarms of those that have. They may be there from before; AWS knows."""
-    by_arc = topology.switched_by("arc")
-    alarms = tuple(step for entry in by_arc for step in _takeovers(topology, entry))
-    return alarms if by_arc else (_cluster(topology),)
 
 
 def _foundations(topology: Topology, existing_hosted_zone_id: str) -> Iterator[Stack]:
