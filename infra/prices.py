@@ -26,7 +26,8 @@ _PER_MONTH: Mapping[str, float] = {
     "AWS::Cognito::UserPoolClient": 6.00,
     "AWS::EC2::VPCEndpoint": 0.01 * HOURS,
 }
-"""Resource type -> dollars a month; types that are not here cost nothing by themselves."""
+"""Resource type -> dollars a month; types that are not here cost nothing by themselves. A pipeline
+is one of those: CodePipeline (V2) and CodeBuild are paid for the minutes that they run."""
 
 _INSTANCE_HOUR = {"db.r7g.large": 0.276, "db.r7g.xlarge": 0.552, "db.r7g.2xlarge": 1.104}
 _INSTANCE_VCPUS = {"db.r7g.large": 2, "db.r7g.xlarge": 4, "db.r7g.2xlarge": 8}

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from infra import data_stacks, monitoring
+from infra import data_stacks, monitoring, pipeline
 from infra.steps import (
     Application,
     OutputRef,
@@ -116,6 +116,7 @@ def stack_list(
         steps += [gateway, _mapping(API, region, api, stage)]
     steps.append(_routing(topology, topology.api, wait_period_ms))
     steps.extend(monitoring.monitoring_steps(topology, global_region(topology)))
+    steps.extend(pipeline.pipeline_steps(topology, global_region(topology)))
     return tuple(steps)
 
 
