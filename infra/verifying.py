@@ -130,9 +130,9 @@ def _wrong(question: Question, answer: Answer) -> Iterator[str]:
         return
     if answer.status != 200:
         yield f"status {answer.status} instead of 200{said}"
-    if not answer.region:
+    elif not answer.region:
         yield "no X-Region"
-    elif answer.region not in question.allowed:
+    if answer.region and answer.region not in question.allowed:
         yield f"answered by {answer.region} instead of {' or '.join(question.allowed)}"
 
 
