@@ -68,7 +68,7 @@ def parsed(words: Sequence[str]) -> argparse.Namespace | None:
     elif program == "./setup.sh":
         assert arguments, words
         assert set(arguments) <= GROUPS.keys(), words
-    elif program in ("python3", "pip"):
+    elif program in ("python", "python3", "pip"):
         _python(program, arguments)
     elif "/" in program:
         assert os.access(ROOT / program, os.X_OK), words
