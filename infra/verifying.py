@@ -8,13 +8,17 @@ be answered by the other region; so any region of the topology is right there, a
 failover name does not exist yet (its records come last) is left out. What `health` says of its
 dependencies at `/deep` is shown and not required.
 
+`--idle` asks something else: whether users are served from elsewhere, by the failover names. It is
+what a release asks before it changes the standby region. Who does not answer at all is no fault.
+
 Nothing of AWS is called and no credentials are needed: DNS and HTTPS, as any client. All answers
 are judged by the pure function `faults`, all reasons come at once.
 
 Downside: it says that a region answers now, from here, not that it can take the load or write. And
 a route that leads to another region which is down is a fault of the region that was asked, as its
 clients would see it. The bound is for each step of a question (connecting, TLS, each read), and
-again for the whole afterwards, so a server that drips can hold it up for longer.
+again for the whole afterwards, so a server that drips can hold it up for longer. The external API
+does not say in which region it is, so `--idle` cannot see that users come in by this one.
 
 Sources: API Gateway Developer Guide, "Gateway response types" (403 MISSING_AUTHENTICATION_TOKEN for
 a path that is not there), "Custom domain names" (403 Forbidden for a name without a mapping).
@@ -37,7 +41,7 @@ from typing import Any, Protocol
 
 from infra.topology import API, DEEP_PATH, Topology
 
-SERVICE, GATEWAY, ROUTE, DEEP = "service", "gateway", "route", "deep"
+SERVICE, GATEWAY, ROUTE, DEEP, USERS = "service", "gateway", "route", "deep", "users"
 WORKERS = 16
 BODY_LIMIT = 64 * 1024
 AGAIN_AFTER = 2.0
@@ -107,10 +111,20 @@ def questions(topology: Topology, region: str) -> tuple[Question, ...]:
     return tuple(asked)
 
 
+def idle_questions(topology: Topology, region: str) -> tuple[Question, ...]:
+    """Which region serves the users of each service; any but `region` is right."""
+    others = tuple(each for each in topology.regions if each != region)
+    hosts = {name: topology.host(name) for name in topology.services}
+    return tuple(Question(USERS, name, host, "/", others, host) for name, host in hosts.items())
+
+
 def faults(question: Question, answer: Answer, seconds: float) -> tuple[str, ...]:
     """What is wrong with the answer. `seconds`: how long it may take."""
     if answer.skipped or question.kind == DEEP:
         return ()
+    if question.kind == USERS:
+        elsewhere = not answer.region or answer.region in question.allowed
+        return () if elsewhere else (f"users are served from {answer.region}",)
     if answer.error:
         return (answer.error,)
     found = list(_wrong(question, answer))
@@ -328,7 +342,7 @@ def table(region: str, rows: Sequence[Row]) -> str:
 def _cells(row: Row) -> tuple[str, str, str, str, str]:
     question, answer = row.question, row.answer
     note = "; ".join(row.faults) or answer.detail or answer.skipped
-    if question.kind == DEEP and answer.error:
+    if question.kind in (DEEP, USERS) and answer.error:
         note = answer.error
     return (
         f"{question.host}{question.path}",
@@ -379,7 +393,8 @@ def verify(options: argparse.Namespace, topology: Topology) -> int:
     except OSError as error:
         sys.stderr.write(f"--ca-file {options.ca_file}: {cause(error)}\n")
         return 2
-    rows = watch(client, questions(topology, options.region), options.timeout, options.wait)
+    asked = (idle_questions if options.idle else questions)(topology, options.region)
+    rows = watch(client, asked, options.timeout, options.wait)
     show = as_json if options.json else table
     sys.stdout.write(show(options.region, rows) + "\n")
     return 0 if ok(rows) else 1
@@ -391,6 +406,10 @@ def verify(options: argparse.Namespace, topology: Topology) -> int:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("region", metavar="REGION", help="one of the topology's")
     parser.add_argument("--json", action="store_true", help="for a program to read")
+    parser.add_argument(
+        "--idle", action="store_true",
+        help="ask instead whether all users are served from another region",
+    )  # fmt: skip
     parser.add_argument(
         "--timeout", type=_seconds, default=10.0, metavar="SECONDS",
         help="for an answer (default: 10)",

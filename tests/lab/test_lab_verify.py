@@ -78,6 +78,16 @@ def test_a_region_that_is_gone_and_what_that_means_for_the_other(
     assert after.returncode == 0, after.stdout
 
 
+def test_a_release_may_change_a_region_only_while_no_user_is_there(lab: RunningLab) -> None:
+    assert verify(lab, WEST, "--idle").returncode == 0
+
+    busy = verify(lab, EAST, "--idle")
+
+    assert busy.returncode == 1
+    for service in SERVICES:
+        assert f"{service}.example.test/: users are served from {EAST}" in busy.stdout
+
+
 # ---- the wrong region
 
 

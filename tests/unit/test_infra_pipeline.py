@@ -138,7 +138,11 @@ def build_commands(name: str) -> list[str]:
     ("project", "expected"),
     [
         ("Test", [".ci/run"]),
-        ("DeployStandby", ["./setup.sh deploy", "infra deploy --only-region us-west-2"]),
+        (
+            "DeployStandby",
+            ["./setup.sh deploy", "infra verify us-west-2 --idle",
+             "infra deploy --only-region us-west-2"],
+        ),
         ("VerifyStandby", ["./setup.sh deploy", "infra verify us-west-2 --wait 120"]),
         ("DeployRest", ["./setup.sh deploy", "infra deploy"]),
         (

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from infra_aws_fakes import topology
+from test_infra_commands import Shell
 from test_infra_deploying import Rig
 
 from infra.errors import RefusedChangeError
@@ -266,3 +268,47 @@ def test_without_a_database_nothing_is_said_of_schemas() -> None:
     migrate_region(rig.deployment(), chosen(rig.topology), rig.aws, outputs)
 
     assert not rig.said("schema")
+
+
+# ---- the command
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+def test_the_command_ends_with_what_to_do_next(shell: Shell, capsys: Capture) -> None:
+    shell.applications()
+
+    assert shell.run("deploy", "--only-region", WEST) == 0
+
+    (*_, last) = capsys.readouterr().out.splitlines()
+    assert f"{WEST} is deployed; next: infra --topology " in last
+    assert f" verify {WEST}, and for the rest: infra --topology " in last
+    assert last.endswith(" deploy")
+    assert {stack.region for stack in shell.aws.stacks.values()} == {WEST}
+
+
+def test_after_a_failure_the_same_command_is_named_and_continues(
+    shell: Shell, capsys: Capture
+) -> None:
+    shell.applications()
+    shell.aws.failing["gateway-us-west-2"] = "Internal error"
+
+    assert shell.run("deploy", "--only-region", WEST) == 1
+    assert f" deploy --only-region {WEST}" in capsys.readouterr().err
+
+    assert shell.run("deploy", "--only-region", WEST, "--recreate-failed") == 0
+    assert shell.run("deploy", "--only-region", EAST) == 0
+    assert shell.run("deploy") == 0
+
+
+def test_a_step_of_the_other_region_can_be_named_without_harm(shell: Shell) -> None:
+    shell.applications()
+    assert shell.run("deploy") == 0
+
+    allowed = ("--allow-replacement", "domain-a-us-east-1")
+    assert shell.run("deploy", "--only-region", WEST, *allowed) == 0

@@ -17,11 +17,13 @@ from infra.verifying import (
     NO_SUCH_PATH,
     ROUTE,
     SERVICE,
+    USERS,
     Answer,
     Question,
     Row,
     as_json,
     faults,
+    idle_questions,
     ok,
     questions,
     said,
@@ -33,6 +35,7 @@ EAST, WEST = "us-east-1", "us-west-2"
 OF_A_SERVICE = Question(SERVICE, "a", "a.us-west-2.x.com", "/", (WEST,))
 OF_THE_API = Question(GATEWAY, "api", "api.us-west-2.x.com", "/")
 OF_A_ROUTE = Question(ROUTE, "a", "api.us-west-2.x.com", "/a/", (EAST, WEST), "a.x.com")
+OF_USERS = Question(USERS, "a", "a.x.com", "/", (EAST,), "a.x.com")
 OF_DEEP = Question(DEEP, "health", "health.us-west-2.x.com", "/deep", (WEST,))
 WELL = Answer(200, WEST, 40)
 WOULD_SAY = f"the external API would say 403 ({NO_SUCH_PATH}) of a path that it does not have"
@@ -52,6 +55,13 @@ def test_every_service_and_the_external_api_are_asked_at_their_pinned_names() ->
         (ROUTE, f"api.{below}/a/", (EAST, WEST)),
         (ROUTE, f"api.{below}/second/", (EAST, WEST)),
     ]
+
+
+def test_whether_a_region_is_idle_is_asked_at_the_names_of_users() -> None:
+    declared = topology(a=Service("a"))
+
+    (asked,) = idle_questions(declared, WEST)
+    assert (asked.host, asked.allowed) == ("a.shop.example-domain.com", (EAST,))
 
 
 @pytest.mark.parametrize(
@@ -91,6 +101,12 @@ def test_every_service_and_the_external_api_are_asked_at_their_pinned_names() ->
         (OF_THE_API, WELL, [f"status 200; {WOULD_SAY}"]),
         (OF_DEEP, Answer(503, WEST, 40, detail="status 503: 1 of 3"), []),
         (OF_DEEP, Answer(error="connection refused"), []),
+        (OF_USERS, replace(WELL, region=EAST), []),
+        (OF_USERS, WELL, ["users are served from us-west-2"]),
+        (OF_USERS, replace(WELL, status=500), ["users are served from us-west-2"]),
+        (OF_USERS, Answer(504), []),
+        (OF_USERS, Answer(error="connection refused"), []),
+        (OF_USERS, Answer(skipped="a.x.com does not exist yet"), []),
     ],
 )  # fmt: skip
 def test_what_is_a_fault(question: Question, answer: Answer, expected: list[str]) -> None:

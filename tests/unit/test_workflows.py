@@ -190,8 +190,10 @@ def test_a_release_goes_from_tests_by_the_standby_and_a_person_to_the_rest() -> 
     assert jobs("deploy")["standby"]["environment"] not in REVIEWED
 
     assert runs("deploy", "standby") == [
-        "./setup.sh deploy", "infra deploy --only-region us-west-2",
-    ]  # fmt: skip
+        "./setup.sh deploy",
+        "infra verify us-west-2 --idle",
+        "infra deploy --only-region us-west-2",
+    ]
     assert runs("deploy", "verify-standby") == [
         "./setup.sh deploy", "infra verify us-west-2 --wait 120",
     ]  # fmt: skip
