@@ -173,4 +173,3 @@ def not_migrated(services: Sequence[str], region: str, writer: str) -> str:
         f"schema of {', '.join(services)}: not migrated, the writer is in {writer}. Until "
         f"{writer} is deployed too, the new code in {region} reads the old schema"
     )
-
