@@ -1,10 +1,9 @@
 """The delivery pipeline on AWS, `[pipeline]` of the topology: its step.
 
-One stack in the global region, which is the secondary where that can be, so that a release can
-still be made (and taken back) when the primary is gone. Its builds that deploy have the managed
-policies that were made from `infra/policies/deployer*.json`, by name: `two-region-api-deployer` and
-so on, in the account of the connection. Nothing else refers to the step, and a staged deployment
-leaves it out.
+One stack in the global region, which is the secondary where that can be, so that it is not lost with
+the primary. Its builds that deploy have the managed policies that were made from
+`infra/policies/deployer*.json`, by name: `two-region-api-deployer` and so on, in the account of the
+connection. Nothing else refers to the step, and a staged deployment leaves it out.
 
 The deployer's policy does not cover the pipeline's own stack: a build could otherwise give itself
 any permission. So an administrator deploys `[pipeline]` and changes of it, and for the pipeline its

@@ -175,7 +175,7 @@ class SystemNames:
 
 @dataclass(frozen=True, slots=True)
 class NameServer:
-    """One name server, asked for A records."""
+    """One name server, asked for A records; a CNAME counts if the addresses come with it."""
 
     host: str
     port: int
