@@ -1,7 +1,7 @@
 """The delivery pipeline on AWS, `[pipeline]` of the topology: its step.
 
-One stack in the global region, which is the secondary where that can be, so that it is not lost with
-the primary. Its builds that deploy have the managed policies that were made from
+One stack in the global region, which is the secondary where that can be, so that it is not lost
+with the primary. Its builds that deploy have the managed policies that were made from
 `infra/policies/deployer*.json`, by name: `two-region-api-deployer` and so on, in the account of the
 connection. Nothing else refers to the step, and a staged deployment leaves it out.
 
