@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from infra import leftovers, planning, review
+from infra import leftovers, planning, review, staging
 from infra.applications import Applications
 from infra.backend import needs_of
 from infra.clients import Clients
@@ -70,13 +70,17 @@ class Session:
     @property
     def command(self) -> str:
         """The command as it was given, without options of one run only."""
+        region = getattr(self.options, "only_region", "")
+        return self.with_words(self.options.command, *(["--only-region", region] if region else []))
+
+    def with_words(self, *command: str) -> str:
+        """Another command, for the same topology and account."""
         words = ["infra"]
         if str(self.options.topology) != "topology.toml":
             words += ["--topology", str(self.options.topology)]
         if self.options.profile:
             words += ["--profile", self.options.profile]
-        words.append(self.options.command)
-        return " ".join(words)
+        return " ".join((*words, *command))
 
     def account(self) -> Account:
         given = getattr(self.options, "hosted_zone", "") or ""
@@ -230,6 +234,8 @@ def deploy(session: Session) -> int:
         f"${sum(line.dollars for line in lines):,.0f} a month, account {account.number}, "
         f"as {account.identity}"
     )
+    if session.options.only_region:
+        return _deploy_region(session, deployment)
     outputs = deployment.deploy(session.options.allow_replacement)
     deployment.migrate(session.clients, outputs)
     for line in planning.leftover_lines(session.topology, session.left_over(stacks)):
@@ -238,6 +244,17 @@ def deploy(session: Session) -> int:
     if servers:
         session.console.say(f"name servers of {session.topology.domain}: {servers}")
     session.console.say("deployed; next: " + session.command.replace("deploy", "export"))
+    return 0
+
+
+def _deploy_region(session: Session, deployment: Deployment) -> int:
+    """`infra deploy --only-region`."""
+    region = session.options.only_region
+    selection = staging.select(deployment.steps, region)
+    outputs = staging.deploy_region(deployment, selection, session.options.allow_replacement)
+    staging.migrate_region(deployment, selection, session.clients, outputs)
+    verify, rest = session.with_words("verify", region), session.with_words("deploy")
+    session.console.say(f"{region} is deployed; next: {verify}, and for the rest: {rest}")
     return 0
 
 

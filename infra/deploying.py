@@ -186,8 +186,13 @@ class Deployment:
             raise StepsFailedError(result, f"when that is mended: {self.command} (it continues)")
         return result.outputs
 
-    def walk(self, allowed: Collection[str] = ()) -> Walk:
+    def walk(self, allowed: Collection[str] = (), done: Outputs | None = None) -> Walk:
+        """`done`: outputs of steps that stay as they are."""
+        known = done or {}
+
         def act(step: Step, outputs: Outputs) -> Mapping[str, str]:
+            if step.name in known:
+                return known[step.name]
             if isinstance(step, Application):
                 return self.applications.deploy(step, outputs)
             document = self._template(step)

@@ -29,12 +29,14 @@ from typing import Any, Protocol
 
 from infra import review
 from infra.backend import Backend, StackState, needs_of, reversed_needs, walk
+from infra.buckets import empty
 from infra.clients import Clients
 from infra.cloudformation import Say
 from infra.data_stacks import GLOBAL_DATABASE, SECRETS, database_step
 from infra.deploying import ApplicationBackend, Deployment, StepsFailedError, writer_region
 from infra.errors import DeployError, SetupError, explained
 from infra.naming import label
+from infra.pipeline import PIPELINE
 from infra.stacks import CLUSTER, ROUTING, TAKEOVER, ZONE, routing_step
 from infra.steps import Application, Outputs, Stack, Step
 from infra.topology import API, Topology
@@ -237,6 +239,8 @@ class Destruction:
             document = self.stacks.document(step)
             if step.name == ZONE:
                 self._clear_zone(step, state)
+            if step.name == PIPELINE:
+                empty(self.clients, step.region, state.outputs["ArtifactBucket"], self.command)
             keep = self._keep(step)
             if keeps_something(document) and RELEASED not in document["Resources"]:
                 self.say(f"{step.name} ({step.region}): releasing what it keeps")

@@ -37,7 +37,8 @@ _PER_MONTH: Mapping[str, float] = {
     "AWS::Cognito::UserPoolClient": 6.00,
     "AWS::EC2::VPCEndpoint": 0.01 * HOURS,
 }
-"""Resource type -> dollars a month; types that are not here cost nothing by themselves."""
+"""Resource type -> dollars a month; types that are not here cost nothing by themselves. A pipeline
+is one of those: CodePipeline (V2) and CodeBuild are paid for the minutes that they run."""
 
 _CHECK_FEATURE = 1.00
 """Each optional feature of a health check of an endpoint on AWS."""

@@ -23,8 +23,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from infra import data_stacks, monitoring
-from infra.naming import label
+from infra import data_stacks, monitoring, pipeline
+from infra.naming import METRIC, NAMESPACE, label, takeover_dimensions
 from infra.steps import (
     Application,
     OutputRef,
@@ -137,6 +137,7 @@ def stack_list(
         steps += [gateway, _mapping(API, region, api, stage)]
     steps.extend(_switch(topology, topology.api, wait_period_ms))
     steps.extend(monitoring.monitoring_steps(topology, global_region(topology)))
+    steps.extend(pipeline.pipeline_steps(topology, global_region(topology)))
     return tuple(steps)
 
 
@@ -187,12 +188,30 @@ def _applications(topology: Topology, service: Service) -> Iterator[Application]
                 if other.folder != "health"
             }
             environment["DEPENDENCIES"] = json.dumps(siblings)
+        if service.holds and region != topology.primary:
+            environment["HOLD"] = hold(topology, service)
         network: dict[str, Value] = {}
         if service.database:
             environment |= data_stacks.environment(topology, region)
             network = data_stacks.network(region)
         name = application_step(service.name, region)
         yield Application(name, service.name, service.folder, region, environment, network=network)
+
+
+def hold(topology: Topology, service: Service) -> str:
+    """HOLD of the standby's functions (`services/shared/regional/hold.py`): with it the standby
+    keeps the service after an automatic failover, until somebody moves it back."""
+    primary = topology.primary
+    check = f"https://{topology.pinned_host(service.name, primary)}{service.checked_path}"
+    return json.dumps(
+        {
+            "host": topology.host(service.name),
+            "check": check,
+            "namespace": NAMESPACE,
+            "metric": METRIC,
+            "dimensions": takeover_dimensions(topology, service.name, primary),
+        }
+    )
 
 
 def _mapping(service: str, region: str, rest_api: OutputRef, stage: Value) -> Stack:

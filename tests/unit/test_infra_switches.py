@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.recovery import METRIC, NAMESPACE, RecoveryError, recovery_document
+from infra.naming import METRIC, NAMESPACE
+from infra.recovery import RecoveryError, recovery_document
 from infra.stacks import (
     CLUSTER,
     ROUTING,
@@ -410,3 +411,22 @@ def test_the_lab_still_loads_services_that_arc_moves() -> None:
     steps = [s for s in stack_list(declared) if isinstance(s, Stack) and "mapping" not in s.name]
 
     assert deploy(steps, declared, {}).outputs["routing-a"]["ControlPanelArn"]
+
+
+def test_the_standby_of_an_automatic_switch_holds_unless_it_is_told_not_to() -> None:
+    declared = topology(
+        entry("health"), Service("b", switch="health", failback="automatic"), Service("c")
+    )
+
+    holding = {
+        step.name: json.loads(str(step.values["HOLD"]))
+        for step in stack_list(declared)
+        if isinstance(step, Application) and "HOLD" in step.values
+    }
+
+    assert holding.keys() == {f"application-a-{WEST}"}
+    hold = holding[f"application-a-{WEST}"]
+    assert hold["host"] == declared.host("a")
+    assert hold["check"] == f"https://{declared.pinned_host('a', EAST)}/deep"
+    parameters = by_name(declared)[takeover_step("a", WEST)].values
+    assert hold["dimensions"]["Region"] == parameters["FromRegion"] == EAST
