@@ -34,6 +34,7 @@ from infra.preflight import Account, certificate_help, check
 from infra.stacks import ZONE, stack_list
 from infra.steps import Application, Stack, Step
 from infra.topology import Topology
+from infra.whereabouts import refuse_away
 
 SHOWN, INTERRUPTED = 3, 130
 CERTIFICATE_SECONDS = 90.0
@@ -236,6 +237,7 @@ def deploy(session: Session) -> int:
     )
     if session.options.only_region:
         return _deploy_region(session, deployment)
+    refuse_away(session.clients, deployment, session.pace, session.command)
     outputs = deployment.deploy(session.options.allow_replacement)
     deployment.migrate(session.clients, outputs)
     for line in planning.leftover_lines(session.topology, session.left_over(stacks)):

@@ -1,6 +1,7 @@
 """`infra deploy`: everything that a topology comes to, on AWS; and what `infra plan --live` shows.
 
-    check      who asks, domain, zone, regions; nothing is begun when something is wrong
+    check      who asks, domain, zone, regions, and that a service whose switch changes is in its
+               primary; nothing is begun when something is wrong
     review     a change set for every stack that exists: one refused change stops here,
                before anything was changed
     walk       stacks and applications, each as soon as those it needs are done

@@ -24,7 +24,7 @@ from infra.topology import API, SWITCHES, Options, Pipeline, Service, Topology
 
 _ROUTING = re.compile(r"routing-(.+)")
 _REGIONAL = r"(?:domain|mapping|takeover)-(.+)-{region}"
-_ANY_PIPELINE = Pipeline("connection", "owner/name")
+_ANY_PIPELINE = Pipeline("arn:aws:codeconnections:::connection/0", "owner/name")
 _DATABASES = ("", "aurora")
 
 
