@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes .venv in this checkout with everything that `make` needs. Called by the Makefile; safe to repeat.
-# usage: setup.sh GROUP     GROUP is a dependency group of pyproject.toml: demo or dev
+# usage: setup.sh GROUP     GROUP is a dependency group of pyproject.toml: demo, dev, or deploy, which
+#                           is all that the infra tool needs and brings no programs
 set -eu
 cd "$(dirname "$0")"
 group=$1
@@ -30,8 +31,10 @@ need() {
   PATH=$PATH:/usr/sbin:/usr/local/sbin command -v "$program" >/dev/null || install_packages "$why" "$@"
 }
 
-need "The lab's databases need MariaDB's programs (no service is started)" mariadbd mariadb-server-core
-need "The lab's databases need MariaDB's client programs" mariadb-dump mariadb-client
+if [ "$group" != deploy ]; then
+  need "The lab's databases need MariaDB's programs (no service is started)" mariadbd mariadb-server-core
+  need "The lab's databases need MariaDB's client programs" mariadb-dump mariadb-client
+fi
 if [ "$group" = dev ]; then
   need "The tests ask the lab's name server with dig" dig bind9-dnsutils
   need "The tests call the lab with curl" curl curl

@@ -23,7 +23,7 @@ import itertools
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +41,7 @@ from infra.errors import (
     is_quota,
     quota_error,
 )
-from infra.naming import TAG_DOMAIN, TOKEN_PREFIX, stack_name, tags
+from infra.naming import TAG_DOMAIN, TAG_STEP, TOKEN_PREFIX, stack_name, tags
 from infra.review import DATABASE_TYPES, essential
 from infra.steps import Stack
 from infra.topology import Topology
@@ -179,6 +179,18 @@ class CloudFormation:
     def outputs(self, step: Stack) -> Mapping[str, str]:
         state = self.describe(step)
         return dict(state.outputs) if state and state.status in _USABLE else {}
+
+    def present(self, regions: Iterable[str]) -> dict[str, str]:
+        """Step -> region, declared or not, of every stack that this domain has in `regions`."""
+        found = {}
+        for region in regions:
+            pages = self.clients.get("cloudformation", region).get_paginator("describe_stacks")
+            with explained("stacks", region, self.command):
+                for stack in (each for page in pages.paginate() for each in page["Stacks"]):
+                    marks = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])}
+                    if marks.get(TAG_DOMAIN) == self.topology.domain and TAG_STEP in marks:
+                        found[marks[TAG_STEP]] = region
+        return found
 
     def delete(self, step: Stack) -> None:
         state = self.awaited(step)

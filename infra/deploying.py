@@ -5,7 +5,6 @@
     review     a change set for every stack that exists: one refused change stops here,
                before anything was changed
     walk       stacks and applications, each as soon as those it needs are done
-    unused     what no switch needs any more (a cluster, take-over alarms) is named, or deleted
     migrate    the schema of services with a database, in the writer's region
 
 A run may be repeated and continued by anybody: what is done has no changes. After a failure
@@ -38,7 +37,7 @@ from infra.errors import (
     StackStateError,
     explained,
 )
-from infra.stacks import application_step, unused_steps
+from infra.stacks import ROUTING, application_step
 from infra.steps import Application, Outputs, Stack, Step, WiringError, parameters_of
 from infra.templates import template
 from infra.topology import Topology
@@ -161,6 +160,22 @@ class Deployment:
         if faults:
             raise review.refused(faults)
 
+    def refuse_before_deployed(self) -> None:
+        """Raises RefusedChangeError while records follow a switch that is declared no more: what
+        looks left over is in use until the declaration has been deployed."""
+        faults: list[str] = []
+        for step in self.steps:
+            if isinstance(step, Stack) and step.template in ROUTING.values():
+                state = self.stacks.describe(step)
+                faults += review.other_switch(step, state) if state else ()
+        if faults:
+            deploy = self.command.replace("destroy", "deploy")
+            raise RefusedChangeError(
+                "not yet: what is left over is still in use:\n"
+                + "\n".join(f"  - {fault}" for fault in faults),
+                f"bring up what is declared first: {deploy}",
+            )
+
     # ---- doing it
 
     def deploy(self, allowed: Collection[str] = ()) -> dict[str, Mapping[str, str]]:
@@ -172,8 +187,13 @@ class Deployment:
             raise StepsFailedError(result, f"when that is mended: {self.command} (it continues)")
         return result.outputs
 
-    def walk(self, allowed: Collection[str] = ()) -> Walk:
+    def walk(self, allowed: Collection[str] = (), done: Outputs | None = None) -> Walk:
+        """`done`: outputs of steps that stay as they are."""
+        known = done or {}
+
         def act(step: Step, outputs: Outputs) -> Mapping[str, str]:
+            if step.name in known:
+                return known[step.name]
             if isinstance(step, Application):
                 return self.applications.deploy(step, outputs)
             document = self._template(step)
@@ -185,20 +205,6 @@ class Deployment:
 
     def _template(self, step: Stack) -> Mapping[str, Any]:
         return template(step.template, self.topology)
-
-    # ---- what another switch has left
-
-    def unused(self) -> list[Stack]:
-        """Stacks that are there although no switch of the topology needs them any more."""
-        steps = unused_steps(self.topology)
-        with ThreadPoolExecutor(self.workers) as pool:
-            states = pool.map(self.stacks.describe, steps)
-            return [step for step, state in zip(steps, states, strict=True) if state is not None]
-
-    def remove_unused(self) -> None:
-        """Deletes those. Only after `deploy`: what used them is another by then."""
-        for step in self.unused():
-            self.stacks.delete(step)
 
     # ---- the database's schema
 

@@ -9,8 +9,8 @@ that the deployment made) is *released* first: the stack's own template is appli
 DeletionPolicy Delete and without deletion protection, and nothing else. Then deleting the stack
 deletes it all, and an interrupted run is continued by the next one.
 
-What an earlier switch of a service has left (a cluster, take-over alarms) goes too, after the
-records.
+What an earlier declaration has left (`infra.leftovers`: stacks of a service that was taken out, a
+cluster or alarms of another switch) goes too.
 
 The member of the global database that writes goes last, wherever it is: RDS removes a writer from
 its global cluster only when it is the last member.
@@ -29,13 +29,15 @@ from typing import Any, Protocol
 
 from infra import review
 from infra.backend import Backend, StackState, needs_of, reversed_needs, walk
+from infra.buckets import empty
 from infra.clients import Clients
 from infra.cloudformation import Say
 from infra.data_stacks import GLOBAL_DATABASE, SECRETS, database_step
 from infra.deploying import ApplicationBackend, Deployment, StepsFailedError, writer_region
 from infra.errors import DeployError, SetupError, explained
 from infra.naming import label
-from infra.stacks import CLUSTER, TAKEOVER, ZONE, routing_step, unused_steps
+from infra.pipeline import PIPELINE
+from infra.stacks import CLUSTER, ROUTING, TAKEOVER, ZONE, routing_step
 from infra.steps import Application, Outputs, Stack, Step
 from infra.topology import API, Topology
 
@@ -146,10 +148,11 @@ def order(
 ) -> dict[str, set[str]]:
     """Step -> the steps that go before it. `writer`: region of the database's writer."""
     needs = reversed_needs(needs_of(steps))
-    records = {routing_step(entry.name) for entry in topology.entries} & needs.keys()
-    for step in steps:
+    stacks = [step for step in steps if isinstance(step, Stack)]
+    records = {step.name for step in stacks if step.template in ROUTING.values()}
+    for step in stacks:
         # A stack of records may be of the switch that the entry had before, and still use these.
-        if isinstance(step, Stack) and step.template in (CLUSTER_TEMPLATE, TAKEOVER):
+        if step.template in (CLUSTER_TEMPLATE, TAKEOVER):
             needs[step.name] |= records
     first, last = (
         database_step(region)
@@ -174,12 +177,9 @@ class Destruction:
     keep_zone: bool = False
     command: str = "infra destroy"
 
-    def _steps(self) -> tuple[Step, ...]:
-        return (*self.deployment.steps, *unused_steps(self.deployment.topology))
-
     def existing(self, account: str) -> Existing:
         stacks, applications = {}, []
-        for step in self._steps():
+        for step in self.deployment.steps:
             if isinstance(step, Application):
                 if self.applications.outputs(step):
                     applications.append(step.name)
@@ -192,7 +192,7 @@ class Destruction:
         topology = self.deployment.topology
         steps = [
             step
-            for step in self._steps()
+            for step in self.deployment.steps
             if (isinstance(step, Application) or step.name in existing.stacks)
             and not (self.keep_zone and step.name == ZONE)
         ]
@@ -239,6 +239,8 @@ class Destruction:
             document = self.stacks.document(step)
             if step.name == ZONE:
                 self._clear_zone(step, state)
+            if step.name == PIPELINE:
+                empty(self.clients, step.region, state.outputs["ArtifactBucket"], self.command)
             keep = self._keep(step)
             if keeps_something(document) and RELEASED not in document["Resources"]:
                 self.say(f"{step.name} ({step.region}): releasing what it keeps")

@@ -165,11 +165,11 @@ def live_table(plans: Sequence[LivePlan]) -> str:
     return "\n".join(text)
 
 
-def unused_lines(topology: Topology, steps: Sequence[Stack]) -> list[str]:
-    """What is there although no switch needs it any more, one line each, with its price."""
+def leftover_lines(topology: Topology, steps: Sequence[Step]) -> list[str]:
+    """What is there although it is declared no more, one line each, with its price."""
     return [
-        f"no longer needed: {line.step} ({line.region}), ${line.dollars:,.2f} a month"
-        for line in plan(topology, steps)
+        f"no longer declared: {line.step} ({line.region}), ${line.dollars:,.2f} a month"
+        for line in plan(topology, [step for step in steps if isinstance(step, Stack)])
     ]
 
 

@@ -1,7 +1,7 @@
 """What things cost a month while nobody uses them: a small table with dates, not a bill.
 
 List prices of us-east-1 in US dollars, 730 hours a month. What is paid per use (requests, traffic,
-storage, I/O, replicated writes, logs, tokens) is left out: it depends on load. `docs/deploy.md`
+storage, I/O, replicated writes, logs, tokens) is left out: it depends on load. `docs/costs.md`
 shows this table with its sources and says which prices were looked up.
 
 Health checks are all counted at the price for endpoints on AWS (API Gateway is one), with a
@@ -37,7 +37,8 @@ _PER_MONTH: Mapping[str, float] = {
     "AWS::Cognito::UserPoolClient": 6.00,
     "AWS::EC2::VPCEndpoint": 0.01 * HOURS,
 }
-"""Resource type -> dollars a month; types that are not here cost nothing by themselves."""
+"""Resource type -> dollars a month; types that are not here cost nothing by themselves. A pipeline
+is one of those: CodePipeline (V2) and CodeBuild are paid for the minutes that they run."""
 
 _CHECK_FEATURE = 1.00
 """Each optional feature of a health check of an endpoint on AWS."""

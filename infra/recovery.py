@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from infra.data_stacks import GLOBAL_DATABASE, database_step, has_database, users_step
+from infra.naming import METRIC, NAMESPACE, takeover_dimensions
 from infra.stacks import records_of, routing_step, takeover_step
 from infra.topology import Service, Topology
 
@@ -34,9 +35,6 @@ _DATABASE_RULES = {
     "SecondaryInterlockArn": "{service}-interlock-{secondary}",
 }
 """Output of routing.yaml -> name of the safety rule, as that template names it."""
-
-NAMESPACE, METRIC = "TwoRegionApi", "TakeOver"
-"""Of the metric behind every take-over alarm, as takeover.yaml names it."""
 
 
 class RecoveryError(Exception):
@@ -194,7 +192,7 @@ class _Entry:
             "alarm": self._output(takeover_step(name, by), "AlarmName"),
             "namespace": NAMESPACE,
             "metric": METRIC,
-            "dimensions": {"Domain": topology.domain, "Service": name, "Region": region},
+            "dimensions": takeover_dimensions(topology, name, region),
         }
 
     def _output(self, stack: str, name: str) -> str:

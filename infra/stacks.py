@@ -12,7 +12,6 @@ decides a switch is elsewhere: the cluster has five regions of its own, and an a
 service over lies in the region that takes over.
 
 A cluster is only made when an entry has the switch "arc"; the other switches have two alarms.
-`unused_steps` are those that another switch would need and that may be there from before.
 
 Downside: a step per service, region and concern makes many small stacks: eight steps per service
 with the switch "arc" and ten with another, some 410 or 510 for 50 services, within the default
@@ -24,8 +23,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from infra import data_stacks, monitoring
-from infra.naming import label
+from infra import data_stacks, monitoring, pipeline
+from infra.naming import METRIC, NAMESPACE, label, takeover_dimensions
 from infra.steps import (
     Application,
     OutputRef,
@@ -138,15 +137,8 @@ def stack_list(
         steps += [gateway, _mapping(API, region, api, stage)]
     steps.extend(_switch(topology, topology.api, wait_period_ms))
     steps.extend(monitoring.monitoring_steps(topology, global_region(topology)))
+    steps.extend(pipeline.pipeline_steps(topology, global_region(topology)))
     return tuple(steps)
-
-
-def unused_steps(topology: Topology) -> tuple[Stack, ...]:
-    """The steps that other switches than those of the topology need: the cluster when no entry
-    has "arc", the alarms of those that have. They may be there from before; AWS knows."""
-    by_arc = topology.switched_by("arc")
-    alarms = tuple(step for entry in by_arc for step in _takeovers(topology, entry))
-    return alarms if by_arc else (_cluster(topology),)
 
 
 def _foundations(topology: Topology, existing_hosted_zone_id: str) -> Iterator[Stack]:
@@ -196,12 +188,30 @@ def _applications(topology: Topology, service: Service) -> Iterator[Application]
                 if other.folder != "health"
             }
             environment["DEPENDENCIES"] = json.dumps(siblings)
+        if service.holds and region != topology.primary:
+            environment["HOLD"] = hold(topology, service)
         network: dict[str, Value] = {}
         if service.database:
             environment |= data_stacks.environment(topology, region)
             network = data_stacks.network(region)
         name = application_step(service.name, region)
         yield Application(name, service.name, service.folder, region, environment, network=network)
+
+
+def hold(topology: Topology, service: Service) -> str:
+    """HOLD of the standby's functions (`services/shared/regional/hold.py`): with it the standby
+    keeps the service after an automatic failover, until somebody moves it back."""
+    primary = topology.primary
+    check = f"https://{topology.pinned_host(service.name, primary)}{service.checked_path}"
+    return json.dumps(
+        {
+            "host": topology.host(service.name),
+            "check": check,
+            "namespace": NAMESPACE,
+            "metric": METRIC,
+            "dimensions": takeover_dimensions(topology, service.name, primary),
+        }
+    )
 
 
 def _mapping(service: str, region: str, rest_api: OutputRef, stage: Value) -> Stack:

@@ -17,7 +17,7 @@ from typing import Any
 from lab import certs
 from lab.apigateway import RegionalGateway
 from lab.aurora import API_PORT, GlobalDatabase, host_table, is_deployed
-from lab.cloudwatch import CLOUDWATCH_PORT, CloudWatch
+from lab.cloudwatch import CLOUDWATCH_PORT, CloudWatch, EmbeddedMetrics
 from lab.cognito import COGNITO_PORT, CognitoAuthorizer, UserPools
 from lab.dispatch import EventLog, dispatch
 from lab.dns_client import Resolver
@@ -27,6 +27,9 @@ from lab.lambda_runtime.vpc import VpcNames
 from lab.model import Deployment
 from lab.paths import LabPaths
 from lab.settings import DNS_PORT, HTTPS_PORT, Settings
+
+EMBEDDED_SECONDS = 10.0
+"""Until CloudWatch has made a metric of a log line, scaled as alarms are (AWS gives no time)."""
 
 
 class RegionPart:
@@ -72,6 +75,13 @@ class RegionPart:
                 paths.state / f"cloudwatch-{region}.json",
                 on_event=events,
             )
+        self._embedded: EmbeddedMetrics | None = None
+        if self._cloudwatch is not None:
+            self._embedded = EmbeddedMetrics(
+                map(self._functions.log_of, functions_that_hold(deployment, region)),
+                self._cloudwatch.put_metric_data,
+                max(0.05, EMBEDDED_SECONDS * settings.profile.alarm_scale),
+            )
         self._gateway = RegionalGateway(
             region,
             deployment,
@@ -91,6 +101,8 @@ class RegionPart:
         if self._cloudwatch is not None:
             await self._cloudwatch.start(self._address, CLOUDWATCH_PORT)
         await self._functions.start()
+        if self._embedded is not None:
+            self._embedded.start()
         await self._functions.prewarm(self._warm)
         await self._gateway.start(self._address, HTTPS_PORT, self._tls)
 
@@ -98,6 +110,8 @@ class RegionPart:
         await self._gateway.close()
         await self._resolver.close()
         await self._functions.close()
+        if self._embedded is not None:
+            await self._embedded.close()
         if self._cloudwatch is not None:
             await self._cloudwatch.close()
         if self._database is not None:
@@ -166,6 +180,15 @@ def functions_to_warm(deployment: Deployment, region: str) -> list[str]:
         if function.logical_id == "APIHandler":
             by_package.setdefault(function.properties["CodeUri"], function.physical_id)
     return list(by_package.values())
+
+
+def functions_that_hold(deployment: Deployment, region: str) -> list[str]:
+    """Functions whose log may take a service over: the standby's, of an automatic switch."""
+    return [
+        function.physical_id
+        for function in deployment.of_type("AWS::Serverless::Function", region=region)
+        if "HOLD" in function.properties.get("Environment", {}).get("Variables", {})
+    ]
 
 
 def function_environment(paths: LabPaths, address: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 alarms       alarms and metrics out of a deployment        (pure)
 evaluation   what data points say about an alarm           (pure)
 requests     one call's parameters checked and read        (pure)
+embedded     metrics out of functions' logs
 store        data points and alarm states on disk
 service      `CloudWatch`: the state, one call -> one answer
 api          its HTTP listener (awsJson 1.0)
@@ -15,6 +16,7 @@ Downside: a metric that no alarm of the deployment watches is accepted and forgo
 """
 
 from lab.cloudwatch.alarms import CLOUDWATCH_PORT
+from lab.cloudwatch.embedded import EmbeddedMetrics
 from lab.cloudwatch.errors import ApiError, CloudWatchError
 from lab.cloudwatch.service import CloudWatch
 
@@ -23,4 +25,5 @@ __all__ = [
     "ApiError",
     "CloudWatch",
     "CloudWatchError",
+    "EmbeddedMetrics",
 ]

@@ -115,12 +115,16 @@ class LambdaService:
         self._daemon = await XRayDaemon.start(self._host, self._xray_port)
         surroundings = Surroundings(self._host, runtime_dir, self._daemon.address, self._extra)
         for function in self._functions.values():
-            log = FunctionLog(self._work_dir / "logs" / f"{function.name}.log")
+            log = FunctionLog(self.log_of(function.name))
             sampler = TraceSampler(self._rng, everything=self._settings.trace_all)
             self._pools[function.name] = _Pool(
                 function, log, surroundings, self._settings, sampler, self._rng
             )
         self._keep_house()
+
+    def log_of(self, function: str) -> Path:
+        """The file that stands for a function's log group."""
+        return self._work_dir / "logs" / f"{function}.log"
 
     async def close(self) -> None:
         """Kill all processes and wait for their end. Invocations under way fail."""

@@ -31,7 +31,7 @@ MIXED = (
     f"{REGIONS}[services.{ARC}]\n"
     f'[services.{ALARM}]\n{SHARED}switch = "alarm"\n'
     f"[services.{FAILOVER}]\n{HEALTH}"
-    f'[services.{WEIGHTED}]\n{HEALTH}records = "weighted"\n'
+    f'[services.{WEIGHTED}]\n{HEALTH}records = "weighted"\nfailback = "automatic"\n'
 )
 WITHOUT_ARC = f'{REGIONS}[services.service1]\nswitch = "alarm"\n[api]\nswitch = "alarm"\n'
 
@@ -235,6 +235,27 @@ def test_what_is_held_stays_whatever_the_primary_s_health(world: Operated) -> No
     assert world.lab.lab("fault", "region", EAST, "restore").returncode == 0
     assert world.leads(WEIGHTED, EAST)
     assert world.region(FAILOVER) == WEST
+
+
+@pytest.mark.semantics(80)
+def test_a_standby_that_users_reach_holds_what_moved_by_itself(world: Operated) -> None:
+    assert world.lab.lab("fault", "region", EAST, "kill").returncode == 0
+    for service in AUTOMATIC:
+        assert world.leads(service, WEST)
+        answer = world.lab.curl(f"https://{service}.example.test:8443/")
+        assert json.loads(answer.stdout)["region"] == WEST
+    assert wait_for(lambda: world.state(FAILOVER, EAST) == "ALARM", 10)
+    assert world.state(WEIGHTED, EAST) != "ALARM", "its failback is automatic"
+
+    assert world.lab.lab("fault", "region", EAST, "restore").returncode == 0
+    assert world.leads(WEIGHTED, EAST)
+    assert world.region(FAILOVER) == WEST
+
+    world.set((FAILOVER, EAST, 0.0))  # the controlled way back
+    assert world.leads(FAILOVER, EAST)
+    answer = world.lab.curl(f"https://{FAILOVER}.example.test:8443/")
+    assert json.loads(answer.stdout)["region"] == EAST
+    assert world.state(FAILOVER, EAST) == "OK"
 
 
 @pytest.mark.semantics(79)

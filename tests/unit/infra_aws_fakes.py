@@ -83,6 +83,18 @@ class FakeChangeSet:
     new: bool
 
 
+def _described(stack: FakeStack) -> dict[str, Any]:
+    return {
+        "StackName": stack.name,
+        "StackId": stack.id,
+        "CreationTime": NOW,
+        "StackStatus": stack.status,
+        "Outputs": _pairs("Output", stack.outputs),
+        "Parameters": _pairs("Parameter", stack.parameters),
+        "Tags": [{"Key": k, "Value": v} for k, v in stack.tags.items()],
+    }
+
+
 class FakeClient:
     def __init__(self, aws: FakeAws, service: str, region: str) -> None:
         self._aws, self._service, self._region = aws, service, region
@@ -163,7 +175,10 @@ class FakeAws(FakeServices):
                 return stack
         raise error("ValidationError", f"Stack with id {name} does not exist")
 
-    def cloudformation_describe_stacks(self, region: str, StackName: str) -> Any:
+    def cloudformation_describe_stacks(self, region: str, StackName: str = "") -> Any:
+        if not StackName:
+            listed = [s for s in self.stacks.values() if s.region == region]
+            return {"Stacks": [_described(s) for s in listed if s.status != "DELETE_COMPLETE"]}
         stack = self._find(region, StackName)
         if stack.looks:
             stack.looks -= 1
@@ -172,19 +187,7 @@ class FakeAws(FakeServices):
         if stack.status == "DELETE_COMPLETE" and StackName == stack.name:
             del self.stacks[region, stack.name]
             raise error("ValidationError", f"Stack with id {StackName} does not exist")
-        return {
-            "Stacks": [
-                {
-                    "StackName": stack.name,
-                    "StackId": stack.id,
-                    "CreationTime": NOW,
-                    "StackStatus": stack.status,
-                    "Outputs": _pairs("Output", stack.outputs),
-                    "Parameters": _pairs("Parameter", stack.parameters),
-                    "Tags": [{"Key": k, "Value": v} for k, v in stack.tags.items()],
-                }
-            ]
-        }
+        return {"Stacks": [_described(stack)]}
 
     def _arrive(self, stack: FakeStack) -> None:
         stack.status, stack.next = stack.next, ""

@@ -4,6 +4,7 @@ behind and taken down."""
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from infra.cloudformation import CloudFormation
 from infra.deploying import Deployment
 from infra.destroying import Destruction, losses, order
 from infra.errors import RefusedChangeError, SetupError
-from infra.planning import unused_lines
+from infra.leftovers import leftovers
+from infra.planning import leftover_lines
 from infra.preflight import check
 from infra.review import faults, refuse_other_records
 from infra.stacks import CLUSTER, ROUTING, TAKEOVER, stack_list
-from infra.steps import Stack
+from infra.steps import Stack, Step
 from infra.topology import API, SWITCHES, Service, Topology
 
 EAST, WEST = REGIONS = ("us-east-1", "us-west-2")
@@ -70,9 +72,17 @@ class Rig:
         (plan,) = [plan for plan in plans if plan.step.name == step]
         return {change.logical_id: change for change in plan.changes}
 
-    def destruction(self) -> Destruction:
+    def left(self) -> tuple[Step, ...]:
+        return leftovers(self.topology, self.stacks().present(REGIONS))
+
+    def destruction(self, *, everything: bool = True) -> Destruction:
+        declared = stack_list(self.topology) if everything else ()
         return Destruction(
-            self.deployment(), self.stacks(), self.applications, self.aws, lambda line: None
+            replace(self.deployment(), steps=(*declared, *self.left())),
+            self.stacks(),
+            self.applications,
+            self.aws,
+            str,
         )
 
 
@@ -187,29 +197,30 @@ def test_a_cluster_that_nobody_needs_is_named_with_its_price_and_deleted_on_requ
     rig = Rig(topology("arc"))
     rig.topology = topology("alarm")
 
-    deployment = rig.deploy(ROUTING_A)
+    rig.deploy(ROUTING_A)
 
-    assert unused_lines(rig.topology, deployment.unused()) == [
-        "no longer needed: cluster (us-west-2), $1,825.00 a month"
+    assert leftover_lines(rig.topology, rig.left()) == [
+        "no longer declared: cluster (us-west-2), $1,825.00 a month"
     ]
     assert "delete cluster" not in rig.aws.executed
-    deployment.remove_unused()
+    work = rig.destruction(everything=False)
+    work.destroy(work.existing(ACCOUNT))
     assert rig.aws.executed[-1] == "delete cluster"
-    assert deployment.unused() == []
+    assert rig.left() == ()
 
 
 def test_alarms_that_nobody_follows_are_named_too() -> None:
     rig = Rig(topology("alarm", api="arc"))
     rig.topology = topology("arc", api="arc")
 
-    deployment = rig.deploy(ROUTING_A)
+    rig.deploy(ROUTING_A)
 
-    assert {step.name for step in deployment.unused()} == {f"takeover-a-{r}" for r in REGIONS}
+    assert {step.name for step in rig.left()} == {f"takeover-a-{r}" for r in REGIONS}
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
-def test_after_a_first_deployment_nothing_is_unused(switch: str) -> None:
-    assert Rig(topology(switch)).deployment().unused() == []
+def test_after_a_first_deployment_nothing_is_left_over(switch: str) -> None:
+    assert Rig(topology(switch)).left() == ()
 
 
 @pytest.mark.parametrize("deployed_in_between", [True, False])

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.recovery import METRIC, NAMESPACE, RecoveryError, recovery_document
+from infra.naming import METRIC, NAMESPACE
+from infra.recovery import RecoveryError, recovery_document
 from infra.stacks import (
     CLUSTER,
     ROUTING,
@@ -22,7 +23,6 @@ from infra.stacks import (
     routing_step,
     stack_list,
     takeover_step,
-    unused_steps,
 )
 from infra.templates import TEMPLATES, parse
 from infra.topology import API, RECORDS, SWITCHES, Service, Topology
@@ -98,10 +98,8 @@ def test_every_step_is_wired_to_earlier_ones_and_gives_its_template_what_it_asks
 @given(topologies)
 def test_there_is_a_cluster_exactly_when_a_switch_is_of_arc(declared: Topology) -> None:
     steps = by_name(declared)
-    unused = {step.name for step in unused_steps(declared)}
 
     assert (CLUSTER in steps) == any(each.switch == "arc" for each in declared.entries)
-    assert (CLUSTER in unused) == (CLUSTER not in steps)
 
 
 @settings(max_examples=50, deadline=None)
@@ -120,17 +118,6 @@ def test_take_over_alarms_are_crosswise_and_only_of_the_other_switches(declared:
         routing = steps[routing_step(each.name)].values
         assert routing["PrimaryTakenAlarm"] == OutputRef(own[WEST], "AlarmName")
         assert routing["SecondaryTakenAlarm"] == OutputRef(own[EAST], "AlarmName")
-
-
-@settings(max_examples=50, deadline=None)
-@given(topologies)
-def test_steps_and_unused_steps_never_overlap_and_cover_every_switch(declared: Topology) -> None:
-    used = by_name(declared).keys()
-    unused = {step.name for step in unused_steps(declared)}
-
-    assert not used & unused
-    alarms = {takeover_step(e.name, r) for e in declared.entries for r in REGIONS}
-    assert {CLUSTER, *alarms} <= used | unused
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
@@ -424,3 +411,22 @@ def test_the_lab_still_loads_services_that_arc_moves() -> None:
     steps = [s for s in stack_list(declared) if isinstance(s, Stack) and "mapping" not in s.name]
 
     assert deploy(steps, declared, {}).outputs["routing-a"]["ControlPanelArn"]
+
+
+def test_the_standby_of_an_automatic_switch_holds_unless_it_is_told_not_to() -> None:
+    declared = topology(
+        entry("health"), Service("b", switch="health", failback="automatic"), Service("c")
+    )
+
+    holding = {
+        step.name: json.loads(str(step.values["HOLD"]))
+        for step in stack_list(declared)
+        if isinstance(step, Application) and "HOLD" in step.values
+    }
+
+    assert holding.keys() == {f"application-a-{WEST}"}
+    hold = holding[f"application-a-{WEST}"]
+    assert hold["host"] == declared.host("a")
+    assert hold["check"] == f"https://{declared.pinned_host('a', EAST)}/deep"
+    parameters = by_name(declared)[takeover_step("a", WEST)].values
+    assert hold["dimensions"]["Region"] == parameters["FromRegion"] == EAST
