@@ -149,10 +149,20 @@ def _record_outcomes(
     if record.alias.hosted_zone_id == zone.id:
         members = zone.groups[record.alias.dns_name, record.type]
         return group_outcomes(members, zone, owner, conditions)
-    address = conditions.targets[record.alias.dns_name].address
-    if record.type != ("A" if ipaddress.ip_address(address).version == 4 else "AAAA"):
+    value = _value(record.type, conditions.targets[record.alias.dns_name].address)
+    if value is None:
         return (Outcome(_WHOLE, (), "nodata"),)
-    return (Outcome(_WHOLE, (RRset(owner, record.type, conditions.alias_ttl, (address,)),)),)
+    return (Outcome(_WHOLE, (RRset(owner, record.type, conditions.alias_ttl, (value,)),)),)
+
+
+def _value(rtype: str, address: str) -> str | None:
+    """The address as a record of this type has it. For AAAA an IPv4 address is given in its mapped
+    form, to which an IPv6 socket connects by IPv4: of IPv6, loopback has one address only.
+    """
+    version = ipaddress.ip_address(address).version
+    if rtype == "AAAA":
+        return f"::ffff:{address}" if version == 4 else address
+    return address if version == 4 else None
 
 
 def decide(zones: Iterable[Zone], name: str, rtype: str, conditions: Conditions) -> Decision:

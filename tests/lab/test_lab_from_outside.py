@@ -101,6 +101,7 @@ def test_aws_cli_moves_service1_and_nothing_else_and_back(lab: RunningLab) -> No
         address = [lab.face["regions"][target]["address"]]
         host = lab.recovery["services"]["service1"]["host"]
         assert wait_for(lambda h=host, a=address: lab.dig(h) == a, 5)  # type: ignore[misc]
+        assert lab.dig(host, "AAAA") == [f"::ffff:{address[0]}"]
 
         def moved(target: str = target) -> bool:
             body = json.loads(lab.curl(f"{url}/service1/").stdout)
@@ -109,6 +110,22 @@ def test_aws_cli_moves_service1_and_nothing_else_and_back(lab: RunningLab) -> No
         assert wait_for(moved, 10)
         assert {n: lab.dig(lab.recovery["services"][n]["host"]) for n in others} == before
         assert json.loads(lab.curl(f"{url}/service2/").stdout)["region"] == first
+
+
+def test_a_client_with_ipv6_reaches_the_same_region(lab: RunningLab) -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    (address,) = lab.dig(lab.recovery["services"]["service1"]["host"], "AAAA")
+    context = ssl.create_default_context(cafile=lab.face["ca_file"])
+    name = f"service1.{lab.face['domain']}"
+    with socket.socket(socket.AF_INET6) as plain:
+        plain.settimeout(5)
+        plain.connect((address, 8443))
+        with context.wrap_socket(plain, server_hostname=name) as connection:
+            request = f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n"
+            connection.sendall(request.encode())
+            answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 200")
 
 
 def test_both_off_is_refused_by_name_on_every_endpoint(lab: RunningLab) -> None:

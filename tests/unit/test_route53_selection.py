@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -256,9 +257,20 @@ def test_alias_is_invisible_and_has_its_targets_ttl() -> None:
 
 
 @pytest.mark.semantics(48)
-def test_alias_of_another_address_family_has_no_data() -> None:
+def test_an_alias_is_answered_as_aaaa_with_the_address_in_its_mapped_form() -> None:
     zone = zone_of(record(kind="AAAA", AliasTarget=alias(EAST, False, "ZAPI")))
     (outcome,) = ask(zone, conditions(), kind="AAAA").outcomes
+    assert outcome.status == "answer"
+    (rrset,) = outcome.rrsets
+    assert (rrset.type, rrset.ttl) == ("AAAA", 60)
+    assert rrset.values == (f"::ffff:{TARGETS[EAST].address}",)
+
+
+@pytest.mark.semantics(48)
+def test_an_ipv6_address_has_no_a_record() -> None:
+    zone = zone_of(record(AliasTarget=alias(EAST, False, "ZAPI")))
+    known = replace(conditions(), targets={EAST: Target("::1", "us-east-1")})
+    (outcome,) = ask(zone, known).outcomes
     assert outcome.status == "nodata"
 
 
