@@ -16,9 +16,10 @@ from typing import NoReturn
 from failover.errors import EXIT_CODES, INTERRUPTED, FailoverError, UsageError
 
 DESCRIPTION = """\
-Moves services between regions by ARC routing controls, with data-plane calls only, and their
-databases by the RDS API of the region that is left. It needs recovery.json, AWS credentials and a
-network; for a service with a database also OPERATOR_CLIENT_SECRET."""
+Moves services between regions by ARC routing controls or by CloudWatch alarms, whichever each has
+in recovery.json, with data-plane calls only, and their databases by the RDS API of the region that
+is left. A service that moves by itself is held, or given back. It needs recovery.json, AWS
+credentials and a network; for a service with a database also OPERATOR_CLIENT_SECRET."""
 
 EPILOG = "exit codes:\n" + "\n".join(f"  {code:>3}  {text}" for code, text in EXIT_CODES.items())
 
@@ -140,7 +141,7 @@ def _changing_options(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=15.0,
         metavar="SECONDS",
-        help="for reaching any cluster endpoint (default: 15)",
+        help="for reaching any cluster endpoint, or CloudWatch of a region (default: 15)",
     )
     parser.add_argument(
         "--wait",
@@ -148,6 +149,13 @@ def _changing_options(parser: argparse.ArgumentParser) -> None:
         default=90.0,
         metavar="SECONDS",
         help="for the target to be seen from outside (default: 90)",
+    )
+    parser.add_argument(
+        "--alarm-wait",
+        type=_seconds,
+        default=180.0,
+        metavar="SECONDS",
+        help="for a take-over alarm to stand as published (default: 180)",
     )
     parser.add_argument(
         "--database-wait",

@@ -4,7 +4,8 @@ A step says what it will do (`describe`), whether it may and whether it still ha
 does it (`act`) and waits until it is seen (`observe`). `execute` runs them in order. A step fails
 for the services it names; with `keep_going` the others' steps go on, because every service fails
 over on its own. Fencing and promoting a database are steps in front of the traffic switch
-(`database_steps`): nothing here knows what a step does.
+(`database_steps`), which is a routing control (`move`) or an alarm (`takeover_steps`): nothing here
+knows what a step does.
 
 The downside of steps that look again each time is a few reads more than needed.
 """
@@ -21,7 +22,10 @@ from failover.arc import Cluster, Reading
 from failover.errors import FailoverError, NotTried
 from failover.events import Events
 from failover.observe import Observer, Snapshot, Watch
+from failover.plan import ServiceMove
+from failover.ports import CloudWatch
 from failover.recovery import Recovery
+from failover.takeover import Publication
 
 
 class Check(Enum):
@@ -43,6 +47,9 @@ class Options:
     """Must the target region answer before traffic is sent there?"""
     database_wait: float = 900.0
     """For RDS to make another region the writer."""
+    alarm_wait: float = 180.0
+    """For alarms to stand as published: a period with another data point in it, and two of
+    evaluation (CloudWatch user guide, "Alarm evaluation")."""
 
 
 @dataclass(slots=True)
@@ -93,6 +100,12 @@ class Run:
     options: Options
     before: Snapshot
     sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    cloudwatch: CloudWatch | None = None
+    published: dict[str, dict[tuple[str, str], Publication]] = field(default_factory=dict)
+    """service → what CloudWatch has taken, by region and alarm."""
+    silent: set[str] = field(default_factory=set)
+    """Regions whose CloudWatch did not take a publication."""
     changed: set[str] = field(default_factory=set)
     """Services of which something was changed."""
     failures: dict[str, FailoverError] = field(default_factory=dict)
@@ -116,6 +129,15 @@ class Run:
 
     def timeline(self, service: str) -> Timeline:
         return self.timelines.setdefault(service, Timeline())
+
+
+def start_watch(run: Run, move: ServiceMove) -> None:
+    """Begins to watch a service from outside; `move.SeeFromOutside` collects what was seen."""
+    name = move.service.name
+    if name not in run.watches:
+        run.watches[name] = Watch(
+            run.observer, run.events, move.service, move.target, run.before.views[name]
+        ).start()
 
 
 class Step(Protocol):
