@@ -87,7 +87,9 @@ class TakeOverPlan:
     """Instead, if the other region is gone by then."""
     refusals: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    """What is odd, and what will be so afterwards; for people."""
+    """What is odd, for people."""
+    remarks: tuple[str, ...] = ()
+    """What else has to be known before it is done."""
     afterwards: tuple[str, ...] = ()
     """What has to be known once it is done."""
 
@@ -160,7 +162,8 @@ def judge(
         publications=publications(service, regions, target, positions),
         otherwise=otherwise,
         refusals=_refusals(service, regions, target, positions, look),
-        notes=_notes(service, regions, target, positions, look),
+        notes=_notes(service, regions, target, look, leads_to),
+        remarks=_remarks(service, regions, target),
         afterwards=_afterwards(service, regions, target, positions),
     )
 
@@ -240,21 +243,37 @@ def _refusals(
 
 
 def _notes(
-    service: Service, regions: Sequence[str], target: str, positions: Positions, look: TakeOverLook
+    service: Service,
+    regions: Sequence[str],
+    target: str,
+    look: TakeOverLook,
+    leads_to: str | None,
 ) -> tuple[str, ...]:
     primary, standby = regions
+    positions = look.positions(service)
     notes = unread(service, positions, look, regions)
     notes += odd_positions(service, regions, positions)
     if target == standby and positions[standby] is None:
         notes.append(f"if {standby} is taken over, {primary} goes on answering until it is cleared")
+    nothing_holds = service.switch == HEALTH and positions[primary] is False
+    if target == primary and nothing_holds and leads_to == standby:
+        notes.append(
+            f"nothing holds it in {standby}: Route 53 has moved it there by itself, and moves it "
+            f"back when {primary} is healthy"
+        )
+    return tuple(notes)
+
+
+def _remarks(service: Service, regions: Sequence[str], target: str) -> tuple[str, ...]:
+    remarks = []
     if service.switch == HEALTH:
         then = f"this holds it in {target} until it is moved back"
-        if target == primary:
-            then = "this releases it: then health alone decides again"
-        notes.append(f"moves by itself; {then}")
+        if target == regions[0]:
+            then = "this releases it, and health alone decides again"
+        remarks.append(f"moves by itself; {then}")
     if service.database is not None:
-        notes.append(NO_RULE)
-    return tuple(notes)
+        remarks.append(NO_RULE)
+    return tuple(remarks)
 
 
 def _afterwards(
