@@ -251,4 +251,5 @@ class SeeFromOutside:
                     f"no answer from {move.target} within {run.options.wait:g} s; last seen: {last}"
                 )
                 run.events.emit("probe.not_seen", f"{name}: {doubt}", service=name)
-                run.unconfirmed[name] = doubt
+                before = run.unconfirmed.get(name)
+                run.unconfirmed[name] = f"{before}; {doubt}" if before else doubt

@@ -34,7 +34,8 @@ def plan_lines(move: ServiceMove) -> list[str]:
         "published in this order:"
     ]
     lines += [
-        f"  {number}. in {p.region} {int(p.taken)}: {p.out} {_change(p)} ({p.why})"
+        f"  {number}. {'when that is seen, ' if p.waits else ''}in {p.region} {int(p.taken)}: "
+        f"{p.out} {_change(p)} ({p.why})"
         for number, p in enumerate(plan.publications, 1)
     ]
     return [*lines, *(f"  {note}" for note in (*plan.notes, *plan.remarks))]
@@ -65,6 +66,7 @@ def plan_document(move: ServiceMove) -> dict[str, Any]:
                 "current": position_text(p.current),
                 "wanted": position_text(p.taken),
                 "must": p.must,
+                "waits": p.waits,
                 "why": p.why,
             }
             for p in plan.publications

@@ -104,6 +104,8 @@ class Run:
     cloudwatch: CloudWatch | None = None
     published: dict[str, dict[tuple[str, str], Publication]] = field(default_factory=dict)
     """service → what CloudWatch has taken, by region and alarm."""
+    waiting: dict[str, tuple[Publication, ...]] = field(default_factory=dict)
+    """service → what is published once all before it is seen."""
     silent: set[str] = field(default_factory=set)
     """Regions whose CloudWatch did not take a publication."""
     changed: set[str] = field(default_factory=set)

@@ -62,6 +62,9 @@ class Publication:
     must: bool
     """Without it the move is not done. Of the others it is enough to have tried."""
     why: str
+    waits: bool = False
+    """Only once those before it are seen: alarms are evaluated each in its own time, and in the
+    other order the service would be elsewhere for a while."""
 
     @property
     def region(self) -> str:
@@ -121,8 +124,8 @@ def publications(
     """
     primary, standby = regions
 
-    def publish(out: str, taken: bool, why: str, *, must: bool) -> Publication:
-        return Publication(out, service.takeover[out], taken, positions.get(out), must, why)
+    def publish(out: str, taken: bool, why: str, *, must: bool, waits: bool = False) -> Publication:
+        return Publication(out, service.takeover[out], taken, positions.get(out), must, why, waits)
 
     if target == standby:
         return (
@@ -132,9 +135,11 @@ def publications(
     if positions.get(primary) is None:
         why = f"{standby} cannot be told; with both out {primary} answers"
         return (publish(standby, True, why, must=True),)
+    waits = all(positions.get(region) is not False for region in regions)
+    why = f"or the next take-over by {standby} fails"
     return (
         publish(primary, False, f"{standby} gives {primary} back", must=True),
-        publish(standby, False, f"or the next take-over by {standby} fails", must=False),
+        publish(standby, False, why, must=False, waits=waits),
     )
 
 

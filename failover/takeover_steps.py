@@ -98,71 +98,68 @@ class PublishTakeOver:
         this is not the `last` way to do it.
         """
         name = self.move.service.name
-        for publication in publications:
-            cause = self._try(run, publication, last=last)
-            if cause is None:
-                run.published.setdefault(name, {})[publication.key] = publication
-                run.changed.add(name)
-                run.events.emit(
-                    "takeover.published",
-                    f"{name}: {describe_done(publication)}",
-                    service=name,
-                    region=publication.region,
-                    out=publication.out,
-                    taken=publication.taken,
-                )
+        run.waiting[name] = tuple(p for p in publications if p.waits)
+        for publication in (p for p in publications if not p.waits):
+            cause = tell(run, name, publication, spare=not (publication.must and last))
+            if cause is None or not publication.must:
                 continue
-            run.silent.add(publication.region)
-            text = f"{name}: {publication.region} could not be told ({cause})"
-            run.events.emit(
-                "takeover.not_published",
-                f"{text}; going on",
-                service=name,
-                region=publication.region,
-                out=publication.out,
-            )
-            if publication.must and last:
-                where = f"CloudWatch in {publication.region} could not be reached:"
-                raise NoEndpointError(where, [cause])
-            if publication.must:
+            if not last:
                 raise Unreached
-            run.notes.append(
-                f"{text}; whether {publication.out} is taken over there was not read either"
-                if publication.current is None
-                else text
-            )
-
-    def _try(self, run: Run, publication: Publication, *, last: bool) -> str | None:
-        """Publishes; None, or why it could not be. A refusal of what must be done is raised.
-
-        What can be done without, or in another way, is not waited for, and not tried in a region
-        that was silent before.
-        """
-        spare = not (publication.must and last)
-        if spare and publication.region in run.silent:
-            return "it did not answer before"
-        end = run.clock() + (OTHER_REGION if spare else run.options.deadline)
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                publish(run, publication)
-            except (EndpointFailed, TooLate) as failure:
-                cause = str(failure)
-                if isinstance(failure, TooLate) or failure.ambiguous:
-                    run.changed.add(self.move.service.name)
-            except FailoverError as error:
-                if publication.must:
-                    raise
-                return cause_of(error)
-            else:
-                return None
-            if not publication.must or run.clock() + pause >= end:
-                return cause
-            run.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            where = f"CloudWatch in {publication.region} could not be reached:"
+            raise NoEndpointError(where, [cause])
 
     def observe(self, run: Run) -> None:
         """Seen by `ReadAlarms`, for all services together."""
+
+
+def tell(run: Run, name: str, publication: Publication, *, spare: bool) -> str | None:
+    """Publishes, and says what came of it; None, or why it could not be.
+
+    `spare`: it can be done without, or in another way.
+    """
+    cause = _try(run, name, publication, spare=spare)
+    about = {"service": name, "region": publication.region, "out": publication.out}
+    if cause is None:
+        run.published.setdefault(name, {})[publication.key] = publication
+        run.changed.add(name)
+        text = f"{name}: {describe_done(publication)}"
+        run.events.emit("takeover.published", text, taken=publication.taken, **about)
+        return None
+    run.silent.add(publication.region)
+    text = f"{name}: {publication.region} could not be told ({cause})"
+    run.events.emit("takeover.not_published", f"{text}; going on", **about)
+    if not publication.must:
+        unread = f"; whether {publication.out} is taken over there was not read either"
+        run.notes.append(text + (unread if publication.current is None else ""))
+    return cause
+
+
+def _try(run: Run, name: str, publication: Publication, *, spare: bool) -> str | None:
+    """None, or why it could not be. A refusal of what must be done is raised.
+
+    What can be spared is not waited for, and not tried in a region that was silent before.
+    """
+    if spare and publication.region in run.silent:
+        return "it did not answer before"
+    end = run.clock() + (OTHER_REGION if spare else run.options.deadline)
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            publish(run, publication)
+        except (EndpointFailed, TooLate) as failure:
+            cause = str(failure)
+            if isinstance(failure, TooLate) or failure.ambiguous:
+                run.changed.add(name)
+        except FailoverError as error:
+            if publication.must:
+                raise
+            return cause_of(error)
+        else:
+            return None
+        if not publication.must or run.clock() + pause >= end:
+            return cause
+        run.sleep(pause)
+        pause = min(pause * 2, LONGEST_PAUSE)
 
 
 def publish(run: Run, publication: Publication) -> None:
@@ -263,16 +260,24 @@ def _stands(publication: Publication, states: States) -> bool:
 
 
 def _take_out_seen(run: Run, pending: Pending, states: States) -> None:
-    """Tells of each service whose alarms all stand as wanted, and waits for it no longer."""
+    """Tells of each service whose alarms all stand as wanted, and waits for it no longer; unless
+    something was to be published once they do.
+    """
     for name, wanted in list(pending.items()):
         for key in [key for key, p in wanted.items() if _stands(p, states)]:
             del wanted[key]
-        if not wanted:
-            del pending[name]
-            event = run.events.emit(
-                "takeover.read_back", f"{name}: the alarms stand as published", service=name
-            )
-            run.timeline(name).read_back_ms = event.ms
+        if wanted:
+            continue
+        for publication in run.waiting.pop(name, ()):
+            if tell(run, name, publication, spare=True) is None:
+                wanted[publication.key] = publication
+        if wanted:
+            continue
+        del pending[name]
+        event = run.events.emit(
+            "takeover.read_back", f"{name}: the alarms stand as published", service=name
+        )
+        run.timeline(name).read_back_ms = event.ms
 
 
 def _publish_again(run: Run, pending: Pending, states: States) -> None:
@@ -307,6 +312,8 @@ def _say_unseen(
             said.append(line)
         else:
             run.notes.append(f"{name}: {line}")
+    for publication in run.waiting.get(name, ()):
+        said.append(f"so {publication.region} was not told that {publication.out} is free")
     if said:
         doubt = f"after {run.options.alarm_wait:g} s {'; '.join(said)}"
         run.events.emit("takeover.not_seen", f"{name}: {doubt}", service=name)
