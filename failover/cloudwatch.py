@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from failover.aws import CREDENTIAL_CODES, Clients
+from failover.aws import CREDENTIAL_CODES, Clients, headers_of
 from failover.errors import CallRejected, CredentialsError
 from failover.ports import EndpointFailed
 from failover.recovery import Recovery, TakeOver
@@ -21,6 +21,7 @@ SERVICE = "cloudwatch"
 CONNECT_TIMEOUT = 1.0
 READ_TIMEOUT = 2.0
 """Seconds, both, for one attempt."""
+NOT_CLOUDWATCH = "the answer is not CloudWatch's; something else answers at this address"
 PAGE = 100
 """Alarms in one DescribeAlarms (API reference)."""
 
@@ -103,6 +104,10 @@ class BotocoreCloudWatch:
 
     def _call(self, region: str, operation: str, **parameters: Any) -> dict[str, Any]:
         url = self._recovery.endpoints.get(region, {}).get(SERVICE)
-        return self._clients.call(
+        answer = self._clients.call(
             region, url, operation, lambda code, text, _: judge(code, text, region), **parameters
         )
+        if "html" in headers_of(answer).get("content-type", ""):
+            # botocore takes any 200 for a success, also a proxy's login page.
+            raise EndpointFailed(NOT_CLOUDWATCH, ambiguous=True)
+        return answer

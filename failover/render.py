@@ -19,7 +19,7 @@ from failover.plan import (
     describe_active,
     schedule,
 )
-from failover.recovery import Recovery, Service
+from failover.recovery import HEALTH, Recovery, Service
 from failover.render_database import joined, plan_lines, status_rows
 from failover.render_database import status_faults as database_faults
 from failover.render_takeover import (
@@ -220,7 +220,7 @@ def _alarm_faults(recovery: Recovery, snapshot: Snapshot, name: str) -> list[str
     region = expected_region(service, look, recovery.regions)
     if region is None:
         where = active_cell(service, look, recovery.regions, leads_to)
-        return [*faults, f"active region: {where}"]
+        return [*faults, *([] if service.switch == HEALTH else [f"active region: {where}"])]
     by_itself = moved_by_itself(service, region, leads_to)
     return [*faults, *(by_itself or _outside_faults(view, region)), *_pinned_faults(view, region)]
 
