@@ -126,6 +126,11 @@ def _add_deployment(commands: Any) -> None:
         default=[],
         help="let this step replace or remove what serves traffic (never a database)",
     )
+    deploy.add_argument(
+        "--remove-unused",
+        action="store_true",
+        help="delete the cluster and alarms that no switch needs any more",
+    )
     commands.add_parser("configure", help="write the services' config.json from what is deployed")
     export = commands.add_parser("export", help="write recovery.json and switch the primaries On")
     export.add_argument("--file", type=Path, default=Path("recovery.json"), metavar="FILE")

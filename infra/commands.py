@@ -167,6 +167,8 @@ def plan(session: Session) -> int:
     session.console.say(f"account {account.number}, as {account.identity}")
     plans = deployment.live_plan()
     sys.stdout.write(planning.live_table(plans) + "\n")
+    for line in planning.unused_lines(session.topology, deployment.unused()):
+        sys.stdout.write(line + "\n")
     faults = [f for each in plans if each.plan for f in review.faults(each.plan)]
     for fault in faults:
         sys.stdout.write(f"refused: {fault}\n")
@@ -224,6 +226,10 @@ def deploy(session: Session) -> int:
     )
     outputs = deployment.deploy(session.options.allow_replacement)
     deployment.migrate(session.clients, outputs)
+    if session.options.remove_unused:
+        deployment.remove_unused()
+    for line in planning.unused_lines(session.topology, deployment.unused()):
+        session.console.say(f"{line}; infra deploy --remove-unused deletes it")
     servers = outputs[ZONE].get("NameServers")
     if servers:
         session.console.say(f"name servers of {session.topology.domain}: {servers}")

@@ -4,6 +4,7 @@
     review     a change set for every stack that exists: one refused change stops here,
                before anything was changed
     walk       stacks and applications, each as soon as those it needs are done
+    unused     what no switch needs any more (a cluster, take-over alarms) is named, or deleted
     migrate    the schema of services with a database, in the writer's region
 
 A run may be repeated and continued by anybody: what is done has no changes. After a failure
@@ -28,8 +29,15 @@ from infra.backend import Backend, ChangePlan, Walk, bring_up, walk
 from infra.clients import Clients
 from infra.cloudformation import Say
 from infra.data_stacks import GLOBAL_DATABASE
-from infra.errors import BusyError, DeployError, PendingError, StackStateError, explained
-from infra.stacks import application_step
+from infra.errors import (
+    BusyError,
+    DeployError,
+    PendingError,
+    RefusedChangeError,
+    StackStateError,
+    explained,
+)
+from infra.stacks import application_step, unused_steps
 from infra.steps import Application, Outputs, Stack, Step, WiringError, parameters_of
 from infra.templates import template
 from infra.topology import Topology
@@ -109,7 +117,7 @@ class Deployment:
         def one(step: Step) -> LivePlan:
             try:
                 return self._planned(step, outputs)
-            except (StackStateError, BusyError, PendingError) as error:
+            except (StackStateError, BusyError, PendingError, RefusedChangeError) as error:
                 return LivePlan(step, "stuck", error=error)
 
         with ThreadPoolExecutor(self.workers) as pool:
@@ -118,8 +126,10 @@ class Deployment:
     def _planned(self, step: Step, outputs: Outputs) -> LivePlan:
         if isinstance(step, Application):
             return LivePlan(step, "application" if step.name in outputs else "new")
-        if self.stacks.describe(step) is None:
+        state = self.stacks.describe(step)
+        if state is None:
             return LivePlan(step, "new")
+        review.refuse_other_records(step, state)
         try:
             parameters = parameters_of(step, outputs)
         except WiringError:
@@ -167,6 +177,20 @@ class Deployment:
 
     def _template(self, step: Stack) -> Mapping[str, Any]:
         return template(step.template, self.topology)
+
+    # ---- what another switch has left
+
+    def unused(self) -> list[Stack]:
+        """Stacks that are there although no switch of the topology needs them any more."""
+        steps = unused_steps(self.topology)
+        with ThreadPoolExecutor(self.workers) as pool:
+            states = pool.map(self.stacks.describe, steps)
+            return [step for step, state in zip(steps, states, strict=True) if state is not None]
+
+    def remove_unused(self) -> None:
+        """Deletes those. Only after `deploy`: what used them is another by then."""
+        for step in self.unused():
+            self.stacks.delete(step)
 
     # ---- the database's schema
 

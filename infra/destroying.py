@@ -9,6 +9,9 @@ that the deployment made) is *released* first: the stack's own template is appli
 DeletionPolicy Delete and without deletion protection, and nothing else. Then deleting the stack
 deletes it all, and an interrupted run is continued by the next one.
 
+What an earlier switch of a service has left (a cluster, take-over alarms) goes too, after the
+records.
+
 The member of the global database that writes goes last, wherever it is: RDS removes a writer from
 its global cluster only when it is the last member.
 
@@ -32,7 +35,7 @@ from infra.data_stacks import GLOBAL_DATABASE, SECRETS, database_step
 from infra.deploying import ApplicationBackend, Deployment, StepsFailedError, writer_region
 from infra.errors import DeployError, SetupError, explained
 from infra.naming import label
-from infra.stacks import CLUSTER, ZONE
+from infra.stacks import CLUSTER, TAKEOVER, ZONE, routing_step, unused_steps
 from infra.steps import Application, Outputs, Stack, Step
 from infra.topology import API, Topology
 
@@ -46,6 +49,8 @@ _PROTECTION = {
     "AWS::Cognito::UserPool": "INACTIVE",
 }
 """Type -> value of DeletionProtection that lets it be deleted."""
+
+CLUSTER_TEMPLATE = "cluster.yaml"
 
 LOG_ROLE = "LogRole"
 """Logical id of the role in gateway.yaml that belongs to the account's settings."""
@@ -85,7 +90,7 @@ def losses(topology: Topology, existing: Existing) -> list[str]:
         found.append("the keys; after their waiting period no snapshot made with them can be read")
     if any(name.startswith("users-") for name in names):
         found.append("all API clients: their ids and secrets; every client needs new ones")
-    if CLUSTER in names:
+    if names & {CLUSTER, *(routing_step(entry.name) for entry in topology.entries)}:
         found.append("every switch; recovery.json is worth nothing afterwards")
     if ZONE in names and not existing.stacks[ZONE].parameters.get("ExistingHostedZoneId"):
         found.append(
@@ -141,6 +146,11 @@ def order(
 ) -> dict[str, set[str]]:
     """Step -> the steps that go before it. `writer`: region of the database's writer."""
     needs = reversed_needs(needs_of(steps))
+    records = {routing_step(entry.name) for entry in topology.entries} & needs.keys()
+    for step in steps:
+        # A stack of records may be of the switch that the entry had before, and still use these.
+        if isinstance(step, Stack) and step.template in (CLUSTER_TEMPLATE, TAKEOVER):
+            needs[step.name] |= records
     first, last = (
         database_step(region)
         for region in sorted(topology.regions, key=lambda region: region == writer)
@@ -164,9 +174,12 @@ class Destruction:
     keep_zone: bool = False
     command: str = "infra destroy"
 
+    def _steps(self) -> tuple[Step, ...]:
+        return (*self.deployment.steps, *unused_steps(self.deployment.topology))
+
     def existing(self, account: str) -> Existing:
         stacks, applications = {}, []
-        for step in self.deployment.steps:
+        for step in self._steps():
             if isinstance(step, Application):
                 if self.applications.outputs(step):
                     applications.append(step.name)
@@ -179,7 +192,7 @@ class Destruction:
         topology = self.deployment.topology
         steps = [
             step
-            for step in self.deployment.steps
+            for step in self._steps()
             if (isinstance(step, Application) or step.name in existing.stacks)
             and not (self.keep_zone and step.name == ZONE)
         ]

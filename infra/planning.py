@@ -165,6 +165,14 @@ def live_table(plans: Sequence[LivePlan]) -> str:
     return "\n".join(text)
 
 
+def unused_lines(topology: Topology, steps: Sequence[Stack]) -> list[str]:
+    """What is there although no switch needs it any more, one line each, with its price."""
+    return [
+        f"no longer needed: {line.step} ({line.region}), ${line.dollars:,.2f} a month"
+        for line in plan(topology, steps)
+    ]
+
+
 def mark(change: Change) -> str:
     if change.replaces:
         return "R"

@@ -310,6 +310,7 @@ EMULATED: Mapping[str, Callable[[Declared], Identity]] = {
     "AWS::ApiGateway::RestApi": _rest_api,
     "AWS::ApiGateway::Stage": _stage,
     "AWS::CertificateManager::Certificate": _certificate,
+    "AWS::CloudWatch::Alarm": _alarm,
     "AWS::Cognito::UserPool": _user_pool,
     "AWS::Cognito::UserPoolClient": _user_pool_client,
     "AWS::Cognito::UserPoolDomain": _user_pool_domain,
@@ -338,7 +339,6 @@ INERT: Mapping[str, Callable[[Declared], Identity]] = {
     "AWS::ApiGateway::Account": _named,
     "AWS::ApiGateway::UsagePlan": _named,
     "AWS::CloudFormation::WaitConditionHandle": _named,
-    "AWS::CloudWatch::Alarm": _alarm,
     "AWS::CloudWatch::CompositeAlarm": _alarm,
     "AWS::CloudWatch::Dashboard": _named,
     "AWS::EC2::RouteTable": _identified("rtb-"),
@@ -367,10 +367,10 @@ INERT: Mapping[str, Callable[[Declared], Identity]] = {
 _INTEGER = re.compile(r"-?\d+")
 
 _NUMBERS = frozenset({
-    "BackupRetentionPeriod", "ConnectionBorrowTimeout", "FailureThreshold", "HealthThreshold",
-    "MemorySize", "MinimumCompressionSize", "Port", "RequestInterval",
-    "ReservedConcurrentExecutions", "TTL", "Threshold", "ThrottlingBurstLimit",
-    "ThrottlingRateLimit", "Timeout", "WaitPeriodMs", "Weight",
+    "BackupRetentionPeriod", "ConnectionBorrowTimeout", "DatapointsToAlarm", "EvaluationPeriods",
+    "FailureThreshold", "HealthThreshold", "MemorySize", "MinimumCompressionSize", "Period",
+    "Port", "RequestInterval", "ReservedConcurrentExecutions", "TTL", "Threshold",
+    "ThrottlingBurstLimit", "ThrottlingRateLimit", "Timeout", "WaitPeriodMs", "Weight",
 })  # fmt: skip
 _BOOLEANS = frozenset({
     "DisableExecuteApiEndpoint", "Disabled", "EnableSNI", "EvaluateTargetHealth", "Inverted",
