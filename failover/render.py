@@ -217,7 +217,7 @@ def _alarm_faults(recovery: Recovery, snapshot: Snapshot, name: str) -> list[str
     service, view = recovery.services[name], snapshot.views[name]
     look, leads_to = snapshot.takeovers.get(name), view.dns_region()
     faults = position_faults(service, look, recovery.regions)
-    region = expected_region(service, look, recovery.regions)
+    region = expected_region(service, look, recovery.regions, leads_to)
     if region is None:
         where = active_cell(service, look, recovery.regions, leads_to)
         return [*faults, *([] if service.switch == HEALTH else [f"active region: {where}"])]

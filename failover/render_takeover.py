@@ -34,8 +34,8 @@ def plan_lines(move: ServiceMove) -> list[str]:
         "published in this order:"
     ]
     lines += [
-        f"  {number}. {'when that is seen, ' if p.waits else ''}in {p.region} {int(p.taken)}: "
-        f"{p.out} {_change(p)} ({p.why})"
+        f"  {number}. {'when that is seen, ' if p.waits else ''}publish {int(p.taken)} in "
+        f"{p.region}: {p.out} {_change(p)} ({p.why})"
         for number, p in enumerate(plan.publications, 1)
     ]
     return [*lines, *(f"  {note}" for note in (*plan.notes, *plan.remarks))]
@@ -112,16 +112,16 @@ def position_faults(
 
 
 def expected_region(
-    service: Service, look: TakeOverLook | None, regions: Sequence[str]
+    service: Service, look: TakeOverLook | None, regions: Sequence[str], leads_to: str | None
 ) -> str | None:
     """The region that should answer; None if that depends on what could not be read.
 
     A service that moves by itself should be in its primary, or where it is held.
     """
     positions = (look or TakeOverLook()).positions(service)
-    if service.switch == HEALTH and None not in positions.values():
-        return held_in(positions, regions) or regions[0]
-    active = active_regions(service, regions, positions, None)
+    if service.switch == HEALTH:
+        return None if None in positions.values() else held_in(positions, regions) or regions[0]
+    active = active_regions(service, regions, positions, leads_to)
     return active[0] if len(active) == 1 else None
 
 

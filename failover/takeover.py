@@ -152,7 +152,7 @@ def judge(
 ) -> TakeOverPlan:
     """The plan for a service that is to be answered by `target`.
 
-    `leads_to`: the region to which DNS leads, which is where a service with the switch "health" is.
+    `leads_to`: the region to which DNS leads.
     """
     positions = look.positions(service)
     primary, standby = regions
@@ -176,10 +176,13 @@ def judge(
 def active_regions(
     service: Service, regions: Sequence[str], positions: Positions, leads_to: str | None
 ) -> tuple[str, ...]:
-    """The region that answers; several or none if that is not known."""
+    """The region that answers; several or none if that is not known. DNS tells where the positions
+    leave it open, and always of a service that moves by itself.
+    """
+    found = answering(positions, regions)
     if service.switch == HEALTH:
         return (leads_to,) if leads_to else ()
-    return answering(positions, regions)
+    return (leads_to,) if leads_to in found else found
 
 
 def held_in(positions: Positions, regions: Sequence[str]) -> str | None:
@@ -203,7 +206,8 @@ def describe_source(
     if service.switch == HEALTH and None not in positions.values():
         held = held_in(positions, regions) == sources[0]
         return f"{sources[0]} ({'held' if held else 'by itself'})"
-    return sources[0]
+    by_dns = service.switch != HEALTH and len(answering(positions, regions)) > 1
+    return sources[0] + (" (by DNS)" if by_dns else "")
 
 
 def unread(

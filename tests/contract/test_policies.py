@@ -226,13 +226,13 @@ def test_who_may_take_services_over(name: str, namespace: str, may: bool) -> Non
 
 
 def test_the_namespace_is_that_of_the_templates_alarms() -> None:
-    recovery = (ROOT / "tests/unit/failover_takeover_fakes.py").read_text()
+    template = (ROOT / "infra/templates/takeover.yaml").read_text()
     (condition,) = [
         s["Condition"]["StringEquals"][NAMESPACE]
         for s in POLICIES["operator"]["Statement"]
         if s["Action"] == PUBLISH
     ]
-    assert f'"namespace": "{condition}"' in recovery
+    assert f"      Namespace: {condition}\n" in template
 
 
 def test_nobody_may_delete_data() -> None:

@@ -228,7 +228,9 @@ def test_what_is_left_over_is_named_with_the_command_that_clears_it(
         (at(True, False), WEST, WEST, f"{WEST} (held)"),
         (at(False, True), EAST, EAST, f"{EAST} (held)"),
         (at(True, True), EAST, f"{EAST} (both taken over)", f"{EAST} (both taken over)"),
-        (at(True, None), WEST, f"not known ({EAST} or {WEST})", WEST),
+        (at(True, None), None, f"not known ({EAST} or {WEST})", "not known"),
+        (at(True, None), WEST, f"{WEST} (by DNS)", WEST),
+        (at(False, None), WEST, EAST, WEST),
         (at(False, False), None, EAST, "not known"),
     ],
 )

@@ -61,8 +61,8 @@ def test_a_move_frees_the_target_and_then_takes_over(capsys: pytest.CaptureFixtu
     assert world.arc.updates == []
     shown = capsys.readouterr().out
     assert "service2 (alarm): us-east-1 → us-west-2, published in this order:" in shown
-    assert "1. in us-east-1 0: us-west-2 free" in shown
-    assert "2. in us-west-2 1: us-east-1 free → taken" in shown
+    assert "1. publish 0 in us-east-1: us-west-2 free" in shown
+    assert "2. publish 1 in us-west-2: us-east-1 free → taken" in shown
     assert "service2  us-west-2" in shown
     assert "Done." in shown
     kept = journal()
@@ -502,8 +502,21 @@ def test_status_names_what_is_not_as_it_should_be(capsys: pytest.CaptureFixture[
     assert run(world, "status", known=NO_ARC) == 0
     shown = capsys.readouterr().out
     assert "service2: whether us-east-1 is taken over could not be read in us-west-2" in shown
-    assert "service2: active region: not known (us-east-1 or us-west-2)" in shown
+    assert "service2: us-west-2 (active) does not answer well" in shown
+    assert "us-west-2 (by DNS)" in shown
     assert "not read" in shown
+
+    known = world.addresses
+
+    def pinned_only(host: str) -> tuple[str, ...]:
+        if host.count(".") == 2:
+            raise OSError("no DNS answer")
+        return known(host)
+
+    world.addresses = pinned_only  # type: ignore[method-assign]
+    assert run(world, "status", known=NO_ARC) == 0
+    shown = capsys.readouterr().out
+    assert "service2: active region: not known (us-east-1 or us-west-2)" in shown
 
 
 @pytest.mark.parametrize(
