@@ -61,15 +61,19 @@ class Timeline:
     read_back_ms: int | None = None
     dns_ms: int | None = None
     first_answer_ms: int | None = None
+    by_alarm: bool = False
+    """Traffic does not follow what was accepted at once, but when Route 53 has seen the data."""
     database: dict[str, int] = field(default_factory=dict)
     """Milestones of the database: drain, drained, promoted, fence_open, each with `_ms`."""
 
     def stopped_ms(self) -> int | None:
-        """From the first moment in which writes may be refused until ARC sends traffic where they
-        are taken; what clients see is longer by what DNS needs."""
-        if self.accepted_ms is None or "drain_ms" not in self.database:
+        """From the first moment in which writes may be refused until traffic is sent where they
+        are taken: ARC has accepted it, or DNS was seen to follow the alarm. What clients see is
+        longer by what their DNS needs."""
+        sent = self.dns_ms if self.by_alarm else self.accepted_ms
+        if sent is None or "drain_ms" not in self.database:
             return None
-        return self.accepted_ms - self.database["drain_ms"]
+        return sent - self.database["drain_ms"]
 
     def document(self) -> dict[str, int | None]:
         """The first as it is, the others counted from it; the database's as they are."""

@@ -27,6 +27,7 @@ had a data point, do not."""
 Positions = Mapping[str, bool | None]
 """region → is it taken over by the other? None: it could not be read."""
 NO_RULE = "no safety rule guards this service: the order is kept by this tool alone"
+SLOW = "writes are refused until Route 53 has seen the alarm's data, which takes a minute or two"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ def judge(
         otherwise=otherwise,
         refusals=_refusals(service, regions, target, positions, look),
         notes=_notes(service, regions, target, look, leads_to),
-        remarks=_remarks(service, regions, target),
+        remarks=_remarks(service, regions, target, positions),
         afterwards=_afterwards(service, regions, target, positions),
     )
 
@@ -273,15 +274,20 @@ def _notes(
     return tuple(notes)
 
 
-def _remarks(service: Service, regions: Sequence[str], target: str) -> tuple[str, ...]:
+def _remarks(
+    service: Service, regions: Sequence[str], target: str, positions: Positions
+) -> tuple[str, ...]:
+    primary, standby = regions
     remarks = []
     if service.switch == HEALTH:
         then = f"this holds it in {target} until it is moved back"
-        if target == regions[0]:
+        if target == primary and positions[primary] is None:
+            then = f"this holds it in {target} until {standby} answers and it is moved there again"
+        elif target == primary:
             then = "this releases it, and health alone decides again"
         remarks.append(f"moves by itself; {then}")
     if service.database is not None:
-        remarks.append(NO_RULE)
+        remarks += [NO_RULE, SLOW]
     return tuple(remarks)
 
 
@@ -291,14 +297,14 @@ def _afterwards(
     primary, standby = regions
     back = f"failover move {service.name} --to {primary}"
     said = []
+    if target == primary and positions[primary] is None:
+        return (leftover_note(service, regions),)
     if service.switch == HEALTH:
         said.append(
             f"{service.name}: moves by itself; held in {standby} until: {back}"
             if target == standby
             else f"{service.name}: moves by itself again: its health alone decides"
         )
-    if target == primary and positions[primary] is None:
-        said.append(leftover_note(service, regions))
     return tuple(said)
 
 

@@ -79,6 +79,7 @@ class PublishTakeOver:
     def act(self, run: Run) -> None:
         name = self.move.service.name
         run.timeline(name).commanded_ms = run.events.now_ms()
+        run.timeline(name).by_alarm = True
         try:
             self._publish(run, self.plan.publications, last=not self.plan.otherwise)
         except Unreached:

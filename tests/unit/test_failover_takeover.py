@@ -263,6 +263,15 @@ def test_an_automatic_service_says_so() -> None:
     assert "its health alone decides" in back.afterwards[0]
 
 
+def test_a_primary_that_takes_over_alone_holds_until_the_standby_is_back() -> None:
+    alone = judge(HEALTH, REGIONS, EAST, look(at(None, False)), WEST)
+    assert "holds it in us-east-1 until us-west-2 answers" in alone.remarks[0]
+    assert alone.afterwards == (
+        "service3: us-west-2 stays taken over; when it answers again, run: "
+        "failover move service3 --to us-east-1",
+    )
+
+
 def test_what_route_53_has_moved_by_itself_is_still_to_be_held() -> None:
     plan = judge(HEALTH, REGIONS, WEST, look(at(False, False)), WEST)
     assert plan.needed
