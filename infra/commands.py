@@ -34,6 +34,7 @@ from infra.preflight import Account, certificate_help, check
 from infra.stacks import ZONE, stack_list
 from infra.steps import Application, Stack
 from infra.topology import Topology
+from infra.whereabouts import refuse_away
 
 SHOWN, INTERRUPTED = 3, 130
 CERTIFICATE_SECONDS = 90.0
@@ -169,7 +170,7 @@ def plan(session: Session) -> int:
     sys.stdout.write(planning.live_table(plans) + "\n")
     for line in planning.unused_lines(session.topology, deployment.unused()):
         sys.stdout.write(line + "\n")
-    faults = [f for each in plans if each.plan for f in review.faults(each.plan)]
+    faults = [fault for each in plans for fault in each.faults()]
     for fault in faults:
         sys.stdout.write(f"refused: {fault}\n")
     if options.drift:
@@ -224,6 +225,7 @@ def deploy(session: Session) -> int:
         f"${sum(line.dollars for line in lines):,.0f} a month, account {account.number}, "
         f"as {account.identity}"
     )
+    refuse_away(session.clients, deployment, session.pace, session.command)
     outputs = deployment.deploy(session.options.allow_replacement)
     deployment.migrate(session.clients, outputs)
     if session.options.remove_unused:

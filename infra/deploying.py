@@ -1,6 +1,7 @@
 """`infra deploy`: everything that a topology comes to, on AWS; and what `infra plan --live` shows.
 
-    check      who asks, domain, zone, regions; nothing is begun when something is wrong
+    check      who asks, domain, zone, regions, and that a service whose switch changes is in its
+               primary; nothing is begun when something is wrong
     review     a change set for every stack that exists: one refused change stops here,
                before anything was changed
     walk       stacks and applications, each as soon as those it needs are done
@@ -78,6 +79,13 @@ class LivePlan:
     plan: ChangePlan | None = None
     error: DeployError | None = None
     """Why it is stuck."""
+    other_switch: tuple[str, ...] = ()
+    """The records would get another switch."""
+
+    def faults(self, allowed: Collection[str] = ()) -> list[str]:
+        """Why it must not be done. `allowed`: names of steps that may."""
+        own = () if self.step.name in allowed else self.other_switch
+        return [*own, *(review.faults(self.plan, allowed) if self.plan else ())]
 
 
 @dataclass(slots=True)
@@ -130,13 +138,15 @@ class Deployment:
         if state is None:
             return LivePlan(step, "new")
         review.refuse_other_records(step, state)
+        switch = tuple(review.other_switch(step, state))
         try:
             parameters = parameters_of(step, outputs)
         except WiringError:
-            return LivePlan(step, "unknown")
+            return LivePlan(step, "unknown", other_switch=switch)
         plan = self.stacks.plan(step, self._template(step), parameters)
         self.stacks.discard(plan)
-        return LivePlan(step, "changed" if plan.changes else "unchanged", plan)
+        what = "changed" if plan.changes else "unchanged"
+        return LivePlan(step, what, plan, other_switch=switch)
 
     def refuse(self, plans: Sequence[LivePlan], allowed: Collection[str]) -> None:
         """Raises what is stuck, or RefusedChangeError with every fault of every plan."""
@@ -147,9 +157,7 @@ class Deployment:
             count = len(plans) - len(stuck)
             result = Walk({}, dict(stuck), [each.step.name for each in plans][:count])
             raise StepsFailedError(result, f"when that is mended: {self.command}")
-        faults = [
-            fault for each in plans if each.plan for fault in review.faults(each.plan, allowed)
-        ]
+        faults = [fault for each in plans for fault in each.faults(allowed)]
         if faults:
             raise review.refused(faults)
 

@@ -52,6 +52,9 @@ MEMBERSHIP = {
 """Properties that say who belongs to whom; a move changes what AWS reports for them."""
 
 
+_PARAMETER = {"arc": "ClusterArn", "health": "CheckedPath", "alarm": "PrimaryTakenAlarm"}
+"""Switch -> a parameter that its routing template has and those after it here have not."""
+
 FAILOVER = "failover"
 """Kind of the records of every switch that cannot have another."""
 
@@ -115,6 +118,25 @@ def faults(plan: ChangePlan, allowed: Collection[str] = ()) -> list[str]:
 def _harmless(step: Stack, change: Change) -> bool:
     """A take-over alarm is none of those that only show."""
     return change.type in HARMLESS and step.template != TAKEOVER
+
+
+def other_switch(step: Stack, state: StackState) -> list[str]:
+    """Why the records of `step` must not get another switch, unless the step is named; nothing when
+    they keep theirs. Seen before anything is made: a change set for another switch cannot be had
+    while the alarms or the cluster that it needs are not there. `state`: its stack as it is."""
+    wanted = {template: switch for switch, template in ROUTING.items()}.get(step.template)
+    found = switch_of(state.parameters)
+    if wanted is None or found in ("", wanted):
+        return []
+    return [f"{step.name} ({step.region}): its switch would change from {found} to {wanted}"]
+
+
+def switch_of(parameters: Mapping[str, str]) -> str:
+    """The switch of a routing stack by its parameters; empty for any other stack."""
+    for switch, name in _PARAMETER.items():
+        if name in parameters:
+            return switch
+    return ""
 
 
 def refuse_other_records(step: Stack, state: StackState) -> None:

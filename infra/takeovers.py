@@ -25,6 +25,7 @@ from typing import Any
 from infra.clients import Clients
 from infra.cloudformation import Say
 from infra.errors import FailedError, explained
+from infra.stacks import takeover_step
 
 ALARM = "ALARM"
 NAMES_IN_A_CALL = 100
@@ -53,13 +54,18 @@ def report(clients: Clients, document: Mapping[str, Any], say: Say, command: str
         ]
         found[region] = described(clients, region, names, command)
     faults = [
-        f"{service}: {fault}"
+        (fault, takeover_step(service, one["region"]))
         for service, by_region in wanted.items()
         for one in by_region.values()
         for fault in alarm_faults(one, found[one["region"]].get(one["alarm"]))
     ]
     if faults:
-        raise FailedError("; ".join(faults), f"infra deploy, then: {command}")
+        # CloudFormation thinks that the alarm is there, so deploying alone would change nothing.
+        raise FailedError(
+            "; ".join(fault for fault, _ in faults),
+            f"delete the stack of {', '.join(step for _, step in faults)}, infra deploy, then: "
+            f"{command}; a move to where a service is publishes its position again",
+        )
     for service, by_region in wanted.items():
         states = {
             region: str(found[one["region"]][one["alarm"]]["StateValue"])

@@ -103,8 +103,8 @@ class Settings:
             tuple(document["regions"]),
             document["topology_file"],
             document["database"],
-            document["cluster"],
-            document["cloudwatch"],
+            document.get("cluster", True),
+            document.get("cloudwatch", False),
         )
 
     def region_address(self, region: str) -> str:

@@ -36,6 +36,7 @@ _REPLACING = {
     ("AWS::RDS::DBCluster", "DBClusterIdentifier"),
     ("AWS::RDS::GlobalCluster", "SourceDBClusterIdentifier"),
     ("AWS::RDS::GlobalCluster", "GlobalClusterIdentifier"),
+    ("AWS::Route53::HealthCheck", "HealthCheckConfig"),  # its Type, which is all that changes here
     ("AWS::Route53RecoveryControl::ControlPanel", "ClusterArn"),
 }
 

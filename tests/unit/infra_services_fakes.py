@@ -41,6 +41,8 @@ class FakeServices:
         """Names of rules that are still PENDING, for one look each."""
         self.functions: dict[tuple[str, str], dict[str, Any]] = {}
         self.apis: dict[tuple[str, str], dict[str, Any]] = {}
+        self.alarms: dict[tuple[str, str], dict[str, Any]] = {}
+        """(region, name) -> take-over alarm."""
         self.invoked: list[tuple[str, str, Any]] = []
         self.dead_endpoints: set[str] = set()
 
@@ -143,11 +145,6 @@ class FakeServices:
                     ],
                     "StateValue": "INSUFFICIENT_DATA",
                 }
-
-    @property
-    def alarms(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """(region, name) -> alarm."""
-        return self.__dict__.setdefault("_alarms", {})
 
     def cloudwatch_describe_alarms(
         self, region: str, AlarmNames: list[str], AlarmTypes: list[str], MaxRecords: int

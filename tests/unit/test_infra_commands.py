@@ -298,3 +298,47 @@ def test_an_interruption_says_how_to_go_on(shell: Shell, capsys: Capture) -> Non
 
     assert shell.run("deploy") == commands.INTERRUPTED
     assert "The same command again continues" in capsys.readouterr().err
+
+
+def test_from_arc_to_alarms_and_without_the_cluster(shell: Shell, capsys: Capture) -> None:
+    shell.applications()
+    assert shell.run("deploy") == 0
+    shell.topology(
+        f'domain = "{DOMAIN}"\nregions = ["us-east-1", "us-west-2"]\n[api]\nswitch = "alarm"\n'
+        '[services.a]\nswitch = "alarm"\n'
+    )
+    change = "routing-a (us-west-2): its switch would change from arc to alarm"
+    capsys.readouterr()
+
+    assert shell.run("plan", "--live") == 1
+    shown = capsys.readouterr().out
+    assert f"refused: {change}" in shown
+    assert "no longer needed: cluster (us-west-2), $1,825.00 a month" in shown
+
+    assert shell.run("deploy") == 1
+    assert change in capsys.readouterr().err
+    assert not any("takeover" in name for name in shell.aws.executed)
+
+    allowed = ("--allow-replacement", "routing-a", "--allow-replacement", "routing-api")
+    assert shell.run("deploy", *allowed) == 0
+    out = capsys.readouterr().out
+    assert "cluster (us-west-2), $1,825.00 a month; infra deploy --remove-unused deletes it" in out
+    assert shell.run("deploy", "--remove-unused") == 0
+    assert "delete cluster" in shell.aws.executed
+    assert "no longer needed" not in capsys.readouterr().out
+
+    for region, other in (("us-east-1", "us-west-2"), ("us-west-2", "us-east-1")):
+        for name in ("a", "api"):
+            alarm = f"shop-example-domain-com-{name}-from-{other}"
+            shell.aws.alarms[region, alarm] = {
+                "AlarmName": alarm, "Namespace": "TwoRegionApi", "MetricName": "TakeOver",
+                "Dimensions": [
+                    {"Name": "Domain", "Value": DOMAIN}, {"Name": "Service", "Value": name},
+                    {"Name": "Region", "Value": other},
+                ],
+                "StateValue": "OK",
+            }  # fmt: skip
+    file = shell.folder / "recovery.json"
+    assert shell.run("export", "--file", str(file)) == 0
+    assert json.loads(file.read_text())["cluster_endpoints"] == []
+    assert "a: in us-east-1, not taken over" in capsys.readouterr().out
