@@ -72,7 +72,9 @@ def build_parser() -> argparse.ArgumentParser:
     status.add_argument(
         "--check", action="store_true", help="exit 4 when something is not as it should be"
     )
-    move = _command(commands, "move", "send the traffic of services to a region")
+    move = _command(
+        commands, "move", "send the traffic of services to a region; hold there what moves itself"
+    )
     move.add_argument("services", nargs="+", metavar="SERVICE", help="`api` is one, too")
     move.add_argument("--to", required=True, metavar="REGION", dest="target")
     evacuate = _command(commands, "evacuate", "send everything that a region serves elsewhere")

@@ -138,11 +138,13 @@ def tell(run: Run, name: str, publication: Publication, *, spare: bool) -> str |
 def _try(run: Run, name: str, publication: Publication, *, spare: bool) -> str | None:
     """None, or why it could not be. A refusal of what must be done is raised.
 
-    What can be spared is not waited for, and not tried in a region that was silent before.
+    What can be spared is not waited for, and not tried in a region that was silent before; what
+    cannot is tried there again, but not for long: many services may be waiting.
     """
     if spare and publication.region in run.silent:
         return "it did not answer before"
-    end = run.clock() + (OTHER_REGION if spare else run.options.deadline)
+    brief = spare or publication.region in run.silent
+    end = run.clock() + (OTHER_REGION if brief else run.options.deadline)
     pause = FIRST_PAUSE
     while True:
         try:

@@ -6,6 +6,7 @@ a 0 right after a 1 does not count before the next period. `now` is its clock, m
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,8 +24,9 @@ from failover_fakes import (
     document,
     service_entry,
 )
+from failover_fakes import options as parse
 
-from failover import recovery
+from failover import commands, recovery
 from failover.commands import World
 from failover.ports import EndpointFailed
 from failover.recovery import Recovery, TakeOver
@@ -202,3 +204,30 @@ def alarm_world(known: Recovery) -> AlarmWorld:
     }
     switches = {name: service.switch for name, service in known.services.items()}
     return AlarmWorld(FakeArc(states), switches=switches)
+
+
+WAIT = ("--wait", "0.3", "--deadline", "0.5")
+
+
+def run(world: AlarmWorld, *words: str, known: Recovery) -> int:
+    """One command; short waits."""
+    command = commands.status if words[0] == "status" else commands.change
+    extra = () if words[0] == "status" else ("--yes", *WAIT)
+    return command(known, parse(words[0], *extra, *words[1:]), words, world.world())
+
+
+def journal() -> dict[str, Any]:
+    """The newest."""
+    file = max(Path("journal").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+def told(world: AlarmWorld) -> list[tuple[str, str, bool]]:
+    """(where, which region, taken over?), in order, each once."""
+    return list(
+        dict.fromkeys(
+            (region, alarm.partition("-from-")[2], taken)
+            for region, alarm, taken in world.cloudwatch.published
+        )
+    )
