@@ -53,6 +53,7 @@ class Clients:
         self._timeouts = (connect_timeout, read_timeout)
         self._lock = threading.Lock()
         self._session: Any = None
+        self._credentials: Any = None
         self._clients: dict[tuple[str, str | None], BaseClient] = {}
 
     def call(
@@ -102,8 +103,10 @@ class Clients:
         connect, read = self._timeouts
         try:
             if self._session is None:
+                # Looked for once: a machine without any may be asked for them over the network.
                 self._session = Session()
-            if self._session.get_credentials() is None:
+                self._credentials = self._session.get_credentials()
+            if self._credentials is None:
                 raise CredentialsError(
                     "there are no AWS credentials to sign with", [SET_CREDENTIALS]
                 )
