@@ -29,7 +29,13 @@ METHODS = {"DELETE", "GET", "PATCH", "POST", "PUT"}
 CONTROL = "arn:aws:route53-recovery-control::111122223333:controlpanel/a/routingcontrol/b"
 UPDATE = "route53-recovery-cluster:UpdateRoutingControlStates"
 OVERRIDE = "route53-recovery-cluster:AllowSafetyRulesOverrides"
-DATA_PLANES = ("route53-recovery-cluster", "rds")
+DATA_PLANES = {
+    "route53-recovery-cluster": "arc_transport",
+    "rds": "rds",
+    "cloudwatch": "cloudwatch",
+}
+"""Prefix of the actions -> the module of `failover` that calls them."""
+PUBLISH, NAMESPACE = "cloudwatch:PutMetricData", "cloudwatch:namespace"
 
 each = pytest.mark.parametrize("name", sorted(POLICIES))
 
@@ -52,7 +58,7 @@ def operations(service: str) -> dict[str, str]:
 def called_by_failover() -> set[str]:
     """The actions of the data planes whose operations `failover` names in its transports."""
     found = set()
-    for service, module in zip(DATA_PLANES, ("arc_transport", "rds"), strict=True):
+    for service, module in DATA_PLANES.items():
         tree = ast.parse((ROOT / f"failover/{module}.py").read_text())
         texts = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
         known = operations(service)
@@ -131,7 +137,8 @@ def test_every_wildcard_has_its_reason_on_the_page() -> None:
 
 
 def test_no_resource_is_a_wildcard_where_a_name_would_do() -> None:
-    """`*` alone only for actions that know no resources, or whose resources' ids nobody knows."""
+    """`*` alone only for actions that know no resources, or whose resources' ids nobody knows; a
+    condition limits the one that changes something."""
     free = {
         action
         for policy in POLICIES.values()
@@ -139,7 +146,7 @@ def test_no_resource_is_a_wildcard_where_a_name_would_do() -> None:
         if "*" in listed(statement["Resource"]) and statement["Effect"] == "Allow"
         for action in listed(statement["Action"])
     }
-    assert [action for action in sorted(free) if not is_read(action)] == []
+    assert [action for action in sorted(free) if not is_read(action)] == [PUBLISH]
 
 
 # --- who may do what
@@ -199,6 +206,33 @@ def test_another_policy_beside_the_operators_gives_no_override() -> None:
 def test_who_may_move_the_database(action: str, name: str, cluster: str, may: bool) -> None:
     arn = f"arn:aws:rds:us-west-2:111122223333:cluster:{cluster}"
     assert allows(POLICIES[name], action, arn) is may
+
+
+@pytest.mark.parametrize(
+    ("name", "namespace", "may"),
+    [
+        ("operator", "TwoRegionApi", True),
+        ("break-glass", "TwoRegionApi", True),
+        ("operator", "AWS/ApiGateway", False),
+        ("operator", "", False),
+        ("break-glass", "OfSomebodyElse", False),
+        ("observer", "TwoRegionApi", False),
+        ("deployer", "TwoRegionApi", False),
+    ],
+)
+def test_who_may_take_services_over(name: str, namespace: str, may: bool) -> None:
+    context = {NAMESPACE: namespace} if namespace else {}
+    assert allows(POLICIES[name], PUBLISH, "*", context) is may
+
+
+def test_the_namespace_is_that_of_the_templates_alarms() -> None:
+    template = (ROOT / "infra/templates/takeover.yaml").read_text()
+    (condition,) = [
+        s["Condition"]["StringEquals"][NAMESPACE]
+        for s in POLICIES["operator"]["Statement"]
+        if s["Action"] == PUBLISH
+    ]
+    assert f"      Namespace: {condition}\n" in template
 
 
 def test_nobody_may_delete_data() -> None:
