@@ -106,6 +106,9 @@ class CloudFormation:
     """What messages tell to run again."""
     recreate_failed: bool = False
     """Delete stacks whose creation failed instead of asking; there is nothing in them."""
+    role: str = ""
+    """ARN of a service role: CloudFormation makes what is in the stacks as this role, not as the
+    caller, and keeps it for all later operations on the stack, deletion too."""
     run: str = field(default_factory=lambda: f"{TOKEN_PREFIX}{uuid.uuid4().hex[:12]}")
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -142,6 +145,7 @@ class CloudFormation:
             ],
             "Capabilities": ["CAPABILITY_IAM"] if _makes_roles(document) else [],
             "Tags": [{"Key": k, "Value": v} for k, v in tags(self.topology, step).items()],
+            **({"RoleARN": self.role} if self.role else {}),
         }
         with self._explained(step):
             handle = self._cfn(step).create_change_set(**request)["Id"]
@@ -324,6 +328,7 @@ class CloudFormation:
             {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])},
             found.get("StackId", name),
             found.get("StackStatusReason", ""),
+            found.get("RoleARN", ""),
         )
 
     def _changes(self, step: Stack, handle: str) -> list[Change]:

@@ -377,16 +377,19 @@ def _change(
 
 def _effective(template: Mapping[str, Any], parameters: Mapping[str, str]) -> dict[str, Any]:
     """Resources with the values of parameters put in, as far as a comparison needs it."""
+    declared = template.get("Parameters", {})
+    defaults = {name: str(each["Default"]) for name, each in declared.items() if "Default" in each}
+    values = {**defaults, **parameters}
 
     def put(value: Any) -> Any:
         if isinstance(value, dict):
-            if value.keys() == {"Ref"} and value["Ref"] in parameters:
-                return parameters[value["Ref"]]
+            if value.keys() == {"Ref"} and value["Ref"] in values:
+                return values[value["Ref"]]
             return {k: put(v) for k, v in value.items()}
         if isinstance(value, list):
             return [put(v) for v in value]
         if isinstance(value, str):
-            for name, text in parameters.items():
+            for name, text in values.items():
                 value = value.replace(f"${{{name}}}", text)
         return value
 
