@@ -85,7 +85,7 @@ class WholeAws(FakeAws):
             record = _validation(stack)
             if record not in self.records:
                 self.records.append(record)
-        if "AWS::ApiGateway::Account" in types:
+        if ("AWS::ApiGateway::Account", "create") in set(_work(found)):
             self.log_roles[stack.region] = role_arn(f"{stack.name}-LogRole-1A2B3C")
 
     def cloudformation_delete_stack(self, region: str, StackName: str, **given: Any) -> None:
@@ -280,14 +280,13 @@ class LocalDeployment(LocalAws):
 def _resources(request: Request) -> list[str]:
     """What the action is asked for on (Service Authorization Reference of each service)."""
     params, region = request.params, request.region
+    zone = params.get("HostedZoneId") or params.get("Id")
+    if request.service == "route53" and zone:
+        return [f"arn:aws:route53:::hostedzone/{zone}"]
     return {
-        "GetHostedZone": lambda: [f"arn:aws:route53:::hostedzone/{params['Id']}"],
-        "ListResourceRecordSets": lambda: [f"arn:aws:route53:::hostedzone/{params['HostedZoneId']}"],
-        "ChangeResourceRecordSets": lambda: [
-            f"arn:aws:route53:::hostedzone/{params['HostedZoneId']}"
-        ],
         "DescribeCertificate": lambda: [params["CertificateArn"]],
         "DescribeCluster": lambda: [params["ClusterArn"]],
+        "ListSafetyRules": lambda: [params["ControlPanelArn"]],
         "DescribeGlobalClusters": lambda: [
             f"arn:aws:rds::{ACCOUNT}:global-cluster:{params['GlobalClusterIdentifier']}"
         ],

@@ -6,16 +6,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 from chalice_support import Call
-from infra_life_support import DOMAIN, EAST, REGIONS, ROLE, ROOT, SERVICES, WEST, World, live
+from infra_life_support import DOMAIN, EAST, REGIONS, ROLE, SERVICES, WEST, World, live
 from infra_standin_support import LocalDeployment
 
-from infra.preflight import certificate_help
 from infra.stacks import stack_list
 from infra.steps import Application, Stack
 from infra.topology import Service, Topology
