@@ -22,9 +22,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import boto3
 from chalice_services_support import role_arn
 from chalice_support import Call
 from infra_standin_support import DOMAIN, LocalDeployment, snapshot
+
+from infra.preflight import certificate_help
+from infra.topology import Service, Topology
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIFTS = ROOT / "tests/descriptions/drift-after-switchover.json"
@@ -39,6 +43,12 @@ regions = ["{EAST}", "{WEST}"]
 [services.todo]
 database = "aurora"
 """
+
+
+DECLARED = Topology(
+    DOMAIN, REGIONS, {"service1": Service("service1"), "todo": Service("todo", database="aurora")}
+)
+"""The same as `TOPOLOGY`."""
 
 
 def checkout(folder: Path) -> Path:
@@ -141,6 +151,8 @@ def live(world: World) -> None:
     world.infra("stuck", theirs, "deploy")
     world.infra("continued", theirs, "deploy", "--recreate-failed")
     world.infra("again", mine, "deploy")
+    for region in REGIONS:  # what `infra deploy` says of a certificate that is pending for long
+        certificate_help(Clients(world.local.url), DECLARED, region, "Z0123456789", "infra deploy")
     world.infra("exported", mine, "export")
     world.infra("exported again", mine, "export")
 
@@ -161,6 +173,25 @@ def live(world: World) -> None:
         "destroyed", theirs, "destroy", "--remove-deletion-protection", "--confirm", code
     )
     world.infra("nothing", mine, "destroy")
+
+
+@dataclass
+class Clients:
+    """Clients of this process for the local AWS."""
+
+    url: str
+
+    def get(self, service: str, region: str) -> Any:
+        return boto3.client(
+            service,
+            region_name=region,
+            endpoint_url=self.url,
+            aws_access_key_id="AKIDEXAMPLE",
+            aws_secret_access_key="none",
+        )
+
+    def cluster_endpoint(self, url: str, region: str) -> Any:
+        raise AssertionError(url)
 
 
 def move_the_database(world: World) -> None:

@@ -9,18 +9,27 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from chalice_support import Call
-from infra_life_support import DOMAIN, EAST, REGIONS, ROLE, SERVICES, WEST, World, live
+from chalice_support import Call, Permission
+from iam_support import allows, listed, used
+from infra_life_support import (
+    DECLARED,
+    DOMAIN,
+    EAST,
+    REGIONS,
+    ROLE,
+    ROOT,
+    SERVICES,
+    WEST,
+    World,
+    live,
+)
 from infra_standin_support import LocalDeployment
+from provider_permissions_support import PARTS, needless, schema, types_of
 
 from infra.stacks import stack_list
 from infra.steps import Application, Stack
-from infra.topology import Service, Topology
 
-TOPOLOGY = Topology(
-    DOMAIN, REGIONS, {"service1": Service("service1"), "todo": Service("todo", database="aurora")}
-)
-STEPS = stack_list(TOPOLOGY)
+STEPS = stack_list(DECLARED)
 STACKS = {(step.region, step.name) for step in STEPS if isinstance(step, Stack)}
 APPLICATIONS = [step.name for step in STEPS if isinstance(step, Application)]
 
@@ -302,3 +311,64 @@ def test_only_the_two_regions_and_the_control_plane_of_arc_are_asked(world: Worl
     assert {c.region for c in world.local.calls if c.service != data_plane} <= {
         *REGIONS, "aws-global",
     }  # fmt: skip
+
+
+# --- the policies
+
+
+def policies(pattern: str) -> list[dict[str, Any]]:
+    """The statements of policy files, with this deployment's names in place of the page's."""
+    label = DOMAIN.replace(".", "-")
+    texts = [path.read_text() for path in sorted((ROOT / "infra/policies").glob(pattern))]
+    named = [t.replace("example-com", label).replace("example.com", DOMAIN) for t in texts]
+    return [statement for text in named for statement in json.loads(text)["Statement"]]
+
+
+def asked(world: World) -> set[Permission]:
+    return {permission for call in world.local.calls for permission in call.permissions}
+
+
+def test_the_deployer_may_do_all_that_was_done(world: World) -> None:
+    policy = {"Statement": policies("deployer.json")}
+    refused = [
+        p for p in asked(world) if not allows(policy, p.action, p.resource, dict(p.context))
+    ]
+    assert refused == []
+
+
+def test_the_deployer_may_do_nothing_that_was_not_done(world: World) -> None:
+    """Of what `infra` itself calls; test_chalice_deploy has the same for Chalice's part."""
+    unused = []
+    for statement in policies("deployer.json"):
+        if statement["Sid"].startswith("Chalice"):
+            continue
+        found = {used(statement, p.action, p.resource, dict(p.context)) for p in asked(world)}
+        actions = {each[0] for each in found if each}
+        resources = {each[1] for each in found if each}
+        unused += [(statement["Sid"], a) for a in listed(statement["Action"]) if a not in actions]
+        unused += [
+            (statement["Sid"], r) for r in listed(statement["Resource"]) if r not in resources
+        ]
+    assert unused == []
+
+
+def test_the_deployer_needs_nothing_of_what_cloudformation_does_with_its_role(
+    world: World,
+) -> None:
+    services = {p.action.partition(":")[0] for p in asked(world)}
+    assert not services & {"kms", "secretsmanager", "cognito-idp", "cloudwatch"}
+    assert {p.action for p in asked(world) if p.action.startswith(("rds:", "ec2:"))} == {
+        "rds:DescribeGlobalClusters",
+        *(f"ec2:Describe{each}" for each in ("SecurityGroups", "Subnets", "Vpcs")),
+    }
+
+
+def test_cloudformations_role_may_do_what_these_runs_made_it_do(world: World) -> None:
+    """Each type that was created, changed or deleted, with what its handler calls."""
+    allowed = {a for s in policies("cloudformation-*.json") for a in listed(s["Action"])}
+    kinds = {kind for kind, _ in world.local.aws.provider}
+    assert kinds == {kind for part in PARTS for kind in types_of(part)}
+    for kind, verb in world.local.aws.provider:
+        for action in schema(kind).get("handlers", {}).get(verb, {}).get("permissions", []):
+            known = action in allowed or needless(kind, action)
+            assert known, (kind, verb, action)
