@@ -48,7 +48,10 @@ def main(
             text = json.dumps(rendered, indent=2)
         else:
             return _against_aws(options, topology, session)
-    except (TopologyError, TemplateFileError) as error:
+    except TopologyError as error:
+        sys.stderr.write(f"{error}\n  next: correct {options.topology}, then the same command\n")
+        return 2
+    except TemplateFileError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     sys.stdout.write(text + "\n")
