@@ -205,8 +205,7 @@ def test_after_a_switchover_the_plan_proposes_nothing_for_a_database(world: Worl
     assert run.code == 0, run.err
     assert f"{len(STACKS)} unchanged" in run.out
     assert run.executed == ()
-    assert "GlobalCluster.SourceDBClusterIdentifier ADD: left alone" in run.out
-    assert "Cluster.GlobalClusterIdentifier REMOVE: left alone" in run.out
+    assert run.out.count("Cluster.GlobalClusterIdentifier REMOVE: left alone") == 2
     assert "BackupRetentionPeriod NOT_EQUAL: not explained by a move" in run.out
 
 

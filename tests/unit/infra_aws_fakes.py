@@ -34,10 +34,13 @@ _MODELS: dict[str, Any] = {}
 _REPLACING = {
     ("AWS::ApiGateway::DomainName", "DomainName"),
     ("AWS::RDS::DBCluster", "DBClusterIdentifier"),
+    ("AWS::RDS::DBCluster", "KmsKeyId"),
     ("AWS::RDS::GlobalCluster", "SourceDBClusterIdentifier"),
     ("AWS::RDS::GlobalCluster", "GlobalClusterIdentifier"),
     ("AWS::Route53RecoveryControl::ControlPanel", "ClusterArn"),
 }
+_CONDITIONAL = {("AWS::RDS::DBCluster", "GlobalClusterIdentifier")}
+"""Replaced or not, which a change set cannot say; both sets are held against the schemas."""
 
 
 def topology(*, database: bool = False, **services: Service) -> Topology:
@@ -370,8 +373,9 @@ def _change(
         ],
     }
     if action == "Modify":
-        replaces = any((body["Type"], each) in _REPLACING for each in properties or [])
-        change["Replacement"] = "True" if replaces else "False"
+        named = {(body["Type"], each) for each in properties or []}
+        certain = "True" if named & _REPLACING else "False"
+        change["Replacement"] = "Conditional" if named & _CONDITIONAL else certain
     return {"Type": "Resource", "ResourceChange": change}
 
 
