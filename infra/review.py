@@ -8,7 +8,8 @@ for good (`GlobalCluster.SourceDBClusterIdentifier` is read back as the current 
 `DBCluster.GlobalClusterIdentifier` is not read back at all), and an update that "repairs" the
 latter with an empty value detaches a live region. CloudFormation's change sets compare templates
 and not what is there, so they should show neither; here they are recognised all the same. Sources:
-schemas of AWS::RDS::GlobalCluster and AWS::RDS::DBCluster, coverage-roadmap issues 1856, 1857 and 2156.
+schemas of AWS::RDS::GlobalCluster and AWS::RDS::DBCluster, coverage-roadmap issues 1856, 1857 and
+2156.
 
 Downside: "everything but a list of harmless types" counts as serving traffic, so a new harmless
 type needs a line here before it can be replaced without a flag.
