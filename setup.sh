@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes .venv in this checkout with everything that `make` needs. Called by the Makefile; safe to repeat.
-# usage: setup.sh GROUP     GROUP is a dependency group of pyproject.toml: demo, dev or checkov
+# usage: setup.sh GROUP     GROUP is a dependency group of pyproject.toml: demo, dev, checkov, or deploy,
+#                           which is all that the infra tool needs and brings no programs
 # checkov needs other versions of what the rest needs, so it gets .venv-checkov.
 set -eu
 cd "$(dirname "$0")"
@@ -33,7 +34,7 @@ need() {
   PATH=$PATH:/usr/sbin:/usr/local/sbin command -v "$program" >/dev/null || install_packages "$why" "$@"
 }
 
-if [ "$group" != checkov ]; then
+if [ "$group" != deploy ] && [ "$group" != checkov ]; then
   need "The lab's databases need MariaDB's programs (no service is started)" mariadbd mariadb-server-core
   need "The lab's databases need MariaDB's client programs" mariadb-dump mariadb-client
 fi

@@ -4,11 +4,13 @@
     infra template NAME          a template as it is deployed, for example `gateway`
     infra plan [--live|--drift]  what would be created and what it costs; --live: what would change
     infra deploy                 everything, in order; again after an interruption continues
+    infra verify REGION          asks every service at its pinned name in that region
     infra configure              each stage's part of the services' config.json, in this checkout
     infra export                 recovery.json, and the primaries switched On
     infra destroy                everything back to nothing, after showing what will be lost
 
-The first two and `plan` read files only and need no AWS account. Exit codes: 0 done, 1 something
+The first two and `plan` read files only; `verify` asks DNS and the services. None of these needs an
+AWS account. Exit codes: 0 done, 1 something
 failed (the message ends with the next command), 2 the command line, the topology or a template
 cannot be used, 3 `destroy` has shown what it would do, 130 interrupted.
 
@@ -28,8 +30,14 @@ from typing import Any
 from infra.stacks import OutputRef, Stack, Step, Text, Value, WiringError, stack_list
 from infra.templates import TEMPLATES, TemplateFileError, template
 from infra.topology import Topology, TopologyError, load_topology
+from infra.verifying import add_arguments as add_verify
+from infra.verifying import verify
 
 INTERRUPTED = 130
+
+
+class UnknownRegionError(Exception):
+    """The command names a region that is not the topology's."""
 
 
 def main(
@@ -40,9 +48,12 @@ def main(
     options = _parser().parse_args(argv)
     try:
         topology = load_topology(options.topology)
+        _check_region(options, topology)
         if options.command == "stacks":
             steps = stack_list(topology)
             text = _json(steps) if options.json else _table(steps)
+        elif options.command == "verify":
+            return verify(options, topology)
         elif options.command == "template":
             rendered = template(f"{options.name.removesuffix('.yaml')}.yaml", topology)
             text = json.dumps(rendered, indent=2)
@@ -51,11 +62,19 @@ def main(
     except TopologyError as error:
         sys.stderr.write(f"{error}\n  next: correct {options.topology}, then the same command\n")
         return 2
-    except TemplateFileError as error:
+    except (TemplateFileError, UnknownRegionError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     sys.stdout.write(text + "\n")
     return 0
+
+
+def _check_region(options: argparse.Namespace, topology: Topology) -> None:
+    """Raises UnknownRegionError if the command is for a region that the topology does not have."""
+    region = getattr(options, "only_region", "") or getattr(options, "region", "")
+    if region and region not in topology.regions:
+        known = ", ".join(topology.regions)
+        raise UnknownRegionError(f"{region} is no region of {options.topology}; known are {known}")
 
 
 def _against_aws(
@@ -113,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     shown.add_argument("name", help=f"one of {names}")
     _add_deployment(commands)
     _add_destroy(commands)
+    add_verify(commands.add_parser("verify", help="ask every service at its name in a region"))
     return parser
 
 
@@ -150,6 +170,12 @@ def _add_deployment(commands: Any) -> None:
         default="",
         help="service role with which CloudFormation makes what is in the stacks",
     )
+    deploy.add_argument(
+        "--only-region",
+        metavar="REGION",
+        default="",
+        help="what this region needs, and nothing that the other one uses",
+    )
     commands.add_parser("configure", help="write the services' config.json from what is deployed")
     export = commands.add_parser("export", help="write recovery.json and switch the primaries On")
     export.add_argument("--file", type=Path, default=Path("recovery.json"), metavar="FILE")
@@ -163,6 +189,9 @@ def _add_destroy(commands: Any) -> None:
     )
     destroy.add_argument(
         "--final-snapshot", action="store_true", help="the database leaves a last snapshot"
+    )
+    destroy.add_argument(
+        "--leftovers", action="store_true", help="only what topology.toml no longer declares"
     )
     destroy.add_argument("--keep-zone", action="store_true", help="leave the hosted zone")
 

@@ -23,7 +23,7 @@ import itertools
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,7 +41,7 @@ from infra.errors import (
     is_quota,
     quota_error,
 )
-from infra.naming import TAG_DOMAIN, TOKEN_PREFIX, stack_name, tags
+from infra.naming import TAG_DOMAIN, TAG_STEP, TOKEN_PREFIX, stack_name, tags
 from infra.review import DATABASE_TYPES, essential
 from infra.steps import Stack
 from infra.topology import Topology
@@ -55,6 +55,9 @@ _USABLE = frozenset({
 })  # fmt: skip
 _DONE_WELL = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_COMPLETE"})
 _PROTECTED_TEMPLATES = frozenset({"database.yaml", "global-database.yaml"})
+CALLERS_OWN = frozenset({"pipeline.yaml"})
+"""Made with the caller's permissions whatever role is given: it makes a role that may deploy, and a
+service role that could make such a role could make any."""
 _NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
 
 STACK_POLICY = {
@@ -145,7 +148,7 @@ class CloudFormation:
             ],
             "Capabilities": ["CAPABILITY_IAM"] if _makes_roles(document) else [],
             "Tags": [{"Key": k, "Value": v} for k, v in tags(self.topology, step).items()],
-            **({"RoleARN": self.role} if self.role else {}),
+            **({"RoleARN": self.role} if self.role and step.template not in CALLERS_OWN else {}),
         }
         with self._explained(step):
             handle = self._cfn(step).create_change_set(**request)["Id"]
@@ -183,6 +186,18 @@ class CloudFormation:
     def outputs(self, step: Stack) -> Mapping[str, str]:
         state = self.describe(step)
         return dict(state.outputs) if state and state.status in _USABLE else {}
+
+    def present(self, regions: Iterable[str]) -> dict[str, str]:
+        """Step -> region, declared or not, of every stack that this domain has in `regions`."""
+        found = {}
+        for region in regions:
+            pages = self.clients.get("cloudformation", region).get_paginator("describe_stacks")
+            with explained("stacks", region, self.command):
+                for stack in (each for page in pages.paginate() for each in page["Stacks"]):
+                    marks = {tag["Key"]: tag["Value"] for tag in stack.get("Tags", [])}
+                    if marks.get(TAG_DOMAIN) == self.topology.domain and TAG_STEP in marks:
+                        found[marks[TAG_STEP]] = region
+        return found
 
     def delete(self, step: Stack) -> None:
         state = self.awaited(step)

@@ -14,11 +14,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from infra import planning, review
+from infra import leftovers, planning, review, staging
 from infra.applications import Applications
 from infra.backend import needs_of
 from infra.clients import Clients
@@ -32,8 +32,9 @@ from infra.exporting import export
 from infra.naming import stack_name
 from infra.preflight import Account, certificate_help, check
 from infra.stacks import ZONE, stack_list
-from infra.steps import Application, Stack
+from infra.steps import Application, Stack, Step
 from infra.topology import Topology
+from infra.whereabouts import refuse_away
 
 SHOWN, INTERRUPTED = 3, 130
 CERTIFICATE_SECONDS = 90.0
@@ -70,13 +71,17 @@ class Session:
     @property
     def command(self) -> str:
         """The command as it was given, without options of one run only."""
+        region = getattr(self.options, "only_region", "")
+        return self.with_words(self.options.command, *(["--only-region", region] if region else []))
+
+    def with_words(self, *command: str) -> str:
+        """Another command, for the same topology and account."""
         words = ["infra"]
         if str(self.options.topology) != "topology.toml":
             words += ["--topology", str(self.options.topology)]
         if self.options.profile:
             words += ["--profile", self.options.profile]
-        words.append(self.options.command)
-        return " ".join(words)
+        return " ".join((*words, *command))
 
     def account(self) -> Account:
         given = getattr(self.options, "hosted_zone", "") or ""
@@ -117,6 +122,12 @@ class Session:
             stopping=self.stopping,
         )
         return deployment, stacks, applications
+
+
+    def left_over(self, stacks: CloudFormation) -> tuple[Step, ...]:
+        """What is there and no longer declared."""
+        present = stacks.present(leftovers.regions(self.topology))
+        return leftovers.leftovers(self.topology, present)
 
 
 @dataclass(slots=True)
@@ -169,9 +180,11 @@ def plan(session: Session) -> int:
     session.console.say(f"account {account.number}, as {account.identity}")
     plans = deployment.live_plan()
     sys.stdout.write(planning.live_table(plans) + "\n")
-    faults = [f for each in plans if each.plan for f in review.faults(each.plan)]
+    faults = [fault for each in plans for fault in each.faults()]
     for fault in faults:
         sys.stdout.write(f"refused: {fault}\n")
+    for line in planning.leftover_lines(session.topology, session.left_over(stacks)):
+        sys.stdout.write(f"{line}\n")
     if options.drift:
         for line in drift_lines(session, stacks):
             sys.stdout.write(line + "\n")
@@ -213,7 +226,7 @@ def drift_lines(session: Session, stacks: CloudFormation) -> list[str]:
 def deploy(session: Session) -> int:
     """`infra deploy`."""
     account = session.account()
-    deployment, _, _ = session.deployment(account)
+    deployment, stacks, _ = session.deployment(account)
     unknown = set(session.options.allow_replacement) - {step.name for step in deployment.steps}
     if unknown:
         sys.stderr.write(f"--allow-replacement: no such step: {', '.join(sorted(unknown))}\n")
@@ -224,12 +237,28 @@ def deploy(session: Session) -> int:
         f"${sum(line.dollars for line in lines):,.0f} a month, account {account.number}, "
         f"as {account.identity}"
     )
+    if session.options.only_region:
+        return _deploy_region(session, deployment)
+    refuse_away(session.clients, deployment, session.pace, session.command)
     outputs = deployment.deploy(session.options.allow_replacement)
     deployment.migrate(session.clients, outputs)
+    for line in planning.leftover_lines(session.topology, session.left_over(stacks)):
+        session.console.say(f"{line}; infra destroy --leftovers deletes it")
     servers = outputs[ZONE].get("NameServers")
     if servers:
         session.console.say(f"name servers of {session.topology.domain}: {servers}")
     session.console.say("deployed; next: " + session.command.replace("deploy", "export"))
+    return 0
+
+
+def _deploy_region(session: Session, deployment: Deployment) -> int:
+    """`infra deploy --only-region`."""
+    region = session.options.only_region
+    selection = staging.select(deployment.steps, region)
+    outputs = staging.deploy_region(deployment, selection, session.options.allow_replacement)
+    staging.migrate_region(deployment, selection, session.clients, outputs)
+    verify, rest = session.with_words("verify", region), session.with_words("deploy")
+    session.console.say(f"{region} is deployed; next: {verify}, and for the rest: {rest}")
     return 0
 
 
@@ -282,6 +311,11 @@ def destroy(session: Session) -> int:
     options = session.options
     account = session.account()
     deployment, stacks, applications = session.deployment(account)
+    left = session.left_over(stacks)
+    if options.leftovers:
+        deployment.refuse_before_deployed()
+    declared = () if options.leftovers else deployment.steps
+    deployment = replace(deployment, steps=(*declared, *left))
     work = Destruction(
         deployment,
         stacks,
@@ -294,7 +328,8 @@ def destroy(session: Session) -> int:
     )
     existing = work.existing(account.number)
     if not existing.stacks and not existing.applications:
-        session.console.say(f"nothing of {session.topology.domain} is deployed")
+        what = "that is no longer declared " if options.leftovers else ""
+        session.console.say(f"nothing {what}of {session.topology.domain} is deployed")
         return 0
     code = confirmation(session.topology, existing)
     guarded = protected(session.topology, existing)
@@ -302,13 +337,17 @@ def destroy(session: Session) -> int:
         _show(session, existing.stacks, existing.applications, losses(session.topology, existing))
         if options.confirm and options.confirm != code:
             sys.stdout.write(f"\n{options.confirm} is not the code of what exists now.\n")
-        flag = " --remove-deletion-protection" if guarded else ""
+        flag = " --leftovers" if options.leftovers else ""
+        flag += " --remove-deletion-protection" if guarded else ""
         if guarded:
             sys.stdout.write(f"\nProtected against deletion: {', '.join(guarded)}\n")
         again = f"{session.command}{flag} --confirm {code}"
         sys.stdout.write(f"\nNothing was done. To do it: {again}\n")
         return SHOWN
     work.destroy(existing)
+    if options.leftovers:
+        session.console.say("what was no longer declared is gone; the rest stands as it was")
+        return 0
     session.console.say("everything is gone" + (" but the zone" if options.keep_zone else ""))
     return 0
 
@@ -317,12 +356,16 @@ def _show(
     session: Session, stacks: Mapping[str, Any], applications: tuple[str, ...], lost: list[str]
 ) -> None:
     sys.stdout.write(
-        f"{session.topology.domain}: {len(stacks)} stacks and {len(applications)} applications "
-        "will be deleted:\n"
+        f"{session.topology.domain}: {_count(len(stacks), 'stack')} and "
+        f"{_count(len(applications), 'application')} will be deleted:\n"
     )
     for name in (*applications, *reversed(list(stacks))):
         sys.stdout.write(f"  {name}\n")
     sys.stdout.write("\nLost for ever:\n" + "".join(f"  - {line}\n" for line in lost))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 COMMANDS: Mapping[str, Callable[[Session], int]] = {

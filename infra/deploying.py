@@ -1,6 +1,7 @@
 """`infra deploy`: everything that a topology comes to, on AWS; and what `infra plan --live` shows.
 
-    check      who asks, domain, zone, regions; nothing is begun when something is wrong
+    check      who asks, domain, zone, regions, and that a service whose switch changes is in its
+               primary; nothing is begun when something is wrong
     review     a change set for every stack that exists: one refused change stops here,
                before anything was changed
     walk       stacks and applications, each as soon as those it needs are done
@@ -28,8 +29,15 @@ from infra.backend import Backend, ChangePlan, Walk, bring_up, walk
 from infra.clients import Clients
 from infra.cloudformation import Say
 from infra.data_stacks import GLOBAL_DATABASE
-from infra.errors import BusyError, DeployError, PendingError, StackStateError, explained
-from infra.stacks import application_step
+from infra.errors import (
+    BusyError,
+    DeployError,
+    PendingError,
+    RefusedChangeError,
+    StackStateError,
+    explained,
+)
+from infra.stacks import ROUTING, application_step
 from infra.steps import Application, Outputs, Stack, Step, WiringError, parameters_of
 from infra.templates import template
 from infra.topology import Topology
@@ -70,6 +78,13 @@ class LivePlan:
     plan: ChangePlan | None = None
     error: DeployError | None = None
     """Why it is stuck."""
+    other_switch: tuple[str, ...] = ()
+    """The records would get another switch."""
+
+    def faults(self, allowed: Collection[str] = ()) -> list[str]:
+        """Why it must not be done. `allowed`: names of steps that may."""
+        own = () if self.step.name in allowed else self.other_switch
+        return [*own, *(review.faults(self.plan, allowed) if self.plan else ())]
 
 
 @dataclass(slots=True)
@@ -109,7 +124,7 @@ class Deployment:
         def one(step: Step) -> LivePlan:
             try:
                 return self._planned(step, outputs)
-            except (StackStateError, BusyError, PendingError) as error:
+            except (StackStateError, BusyError, PendingError, RefusedChangeError) as error:
                 return LivePlan(step, "stuck", error=error)
 
         with ThreadPoolExecutor(self.workers) as pool:
@@ -118,15 +133,19 @@ class Deployment:
     def _planned(self, step: Step, outputs: Outputs) -> LivePlan:
         if isinstance(step, Application):
             return LivePlan(step, "application" if step.name in outputs else "new")
-        if self.stacks.describe(step) is None:
+        state = self.stacks.describe(step)
+        if state is None:
             return LivePlan(step, "new")
+        review.refuse_other_records(step, state)
+        switch = tuple(review.other_switch(step, state))
         try:
             parameters = parameters_of(step, outputs)
         except WiringError:
-            return LivePlan(step, "unknown")
+            return LivePlan(step, "unknown", other_switch=switch)
         plan = self.stacks.plan(step, self._template(step), parameters)
         self.stacks.discard(plan)
-        return LivePlan(step, "changed" if plan.changes else "unchanged", plan)
+        what = "changed" if plan.changes else "unchanged"
+        return LivePlan(step, what, plan, other_switch=switch)
 
     def refuse(self, plans: Sequence[LivePlan], allowed: Collection[str]) -> None:
         """Raises what is stuck, or RefusedChangeError with every fault of every plan."""
@@ -137,11 +156,25 @@ class Deployment:
             count = len(plans) - len(stuck)
             result = Walk({}, dict(stuck), [each.step.name for each in plans][:count])
             raise StepsFailedError(result, f"when that is mended: {self.command}")
-        faults = [
-            fault for each in plans if each.plan for fault in review.faults(each.plan, allowed)
-        ]
+        faults = [fault for each in plans for fault in each.faults(allowed)]
         if faults:
             raise review.refused(faults)
+
+    def refuse_before_deployed(self) -> None:
+        """Raises RefusedChangeError while records follow a switch that is declared no more: what
+        looks left over is in use until the declaration has been deployed."""
+        faults: list[str] = []
+        for step in self.steps:
+            if isinstance(step, Stack) and step.template in ROUTING.values():
+                state = self.stacks.describe(step)
+                faults += review.other_switch(step, state) if state else ()
+        if faults:
+            deploy = self.command.replace("destroy", "deploy")
+            raise RefusedChangeError(
+                "not yet: what is left over is still in use:\n"
+                + "\n".join(f"  - {fault}" for fault in faults),
+                f"bring up what is declared first: {deploy}",
+            )
 
     # ---- doing it
 
@@ -154,8 +187,13 @@ class Deployment:
             raise StepsFailedError(result, f"when that is mended: {self.command} (it continues)")
         return result.outputs
 
-    def walk(self, allowed: Collection[str] = ()) -> Walk:
+    def walk(self, allowed: Collection[str] = (), done: Outputs | None = None) -> Walk:
+        """`done`: outputs of steps that stay as they are."""
+        known = done or {}
+
         def act(step: Step, outputs: Outputs) -> Mapping[str, str]:
+            if step.name in known:
+                return known[step.name]
             if isinstance(step, Application):
                 return self.applications.deploy(step, outputs)
             document = self._template(step)

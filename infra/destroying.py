@@ -9,6 +9,9 @@ that the deployment made) is *released* first: the stack's own template is appli
 DeletionPolicy Delete and without deletion protection, and nothing else. Then deleting the stack
 deletes it all, and an interrupted run is continued by the next one.
 
+What an earlier declaration has left (`infra.leftovers`: stacks of a service that was taken out, a
+cluster or alarms of another switch) goes too.
+
 The member of the global database that writes goes last, wherever it is: RDS removes a writer from
 its global cluster only when it is the last member.
 
@@ -26,13 +29,15 @@ from typing import Any, Protocol
 
 from infra import review
 from infra.backend import Backend, StackState, needs_of, reversed_needs, walk
+from infra.buckets import empty
 from infra.clients import Clients
 from infra.cloudformation import Say
 from infra.data_stacks import GLOBAL_DATABASE, SECRETS, database_step
 from infra.deploying import ApplicationBackend, Deployment, StepsFailedError, writer_region
 from infra.errors import DeployError, SetupError, explained
 from infra.naming import label
-from infra.stacks import CLUSTER, ZONE
+from infra.pipeline import PIPELINE
+from infra.stacks import CLUSTER, ROUTING, TAKEOVER, ZONE, routing_step
 from infra.steps import Application, Outputs, Stack, Step
 from infra.topology import API, Topology
 
@@ -46,6 +51,8 @@ _PROTECTION = {
     "AWS::Cognito::UserPool": "INACTIVE",
 }
 """Type -> value of DeletionProtection that lets it be deleted."""
+
+CLUSTER_TEMPLATE = "cluster.yaml"
 
 LOG_ROLE = "LogRole"
 """Logical id of the role in gateway.yaml that belongs to the account's settings."""
@@ -85,7 +92,7 @@ def losses(topology: Topology, existing: Existing) -> list[str]:
         found.append("the keys; after their waiting period no snapshot made with them can be read")
     if any(name.startswith("users-") for name in names):
         found.append("all API clients: their ids and secrets; every client needs new ones")
-    if CLUSTER in names:
+    if names & {CLUSTER, *(routing_step(entry.name) for entry in topology.entries)}:
         found.append("every switch; recovery.json is worth nothing afterwards")
     if ZONE in names and not existing.stacks[ZONE].parameters.get("ExistingHostedZoneId"):
         found.append(
@@ -141,6 +148,12 @@ def order(
 ) -> dict[str, set[str]]:
     """Step -> the steps that go before it. `writer`: region of the database's writer."""
     needs = reversed_needs(needs_of(steps))
+    stacks = [step for step in steps if isinstance(step, Stack)]
+    records = {step.name for step in stacks if step.template in ROUTING.values()}
+    for step in stacks:
+        # A stack of records may be of the switch that the entry had before, and still use these.
+        if step.template in (CLUSTER_TEMPLATE, TAKEOVER):
+            needs[step.name] |= records
     first, last = (
         database_step(region)
         for region in sorted(topology.regions, key=lambda region: region == writer)
@@ -226,6 +239,8 @@ class Destruction:
             document = self.stacks.document(step)
             if step.name == ZONE:
                 self._clear_zone(step, state)
+            if step.name == PIPELINE:
+                empty(self.clients, step.region, state.outputs["ArtifactBucket"], self.command)
             keep = self._keep(step)
             if keeps_something(document) and RELEASED not in document["Resources"]:
                 self.say(f"{step.name} ({step.region}): releasing what it keeps")

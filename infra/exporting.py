@@ -6,8 +6,11 @@
     4. where both controls of a pair are Off (new ones are): switch one On by the data plane, all of
        a service's controls in one call, at most three calls a second
     5. read back and compare
+    6. of services with the switch alarm or health: their take-over alarms exist, and where they are
 
-A pair in which one is On is left as it is, so exporting again after a move moves nothing.
+Steps 1, 2, 4 and 5 are of services with the switch arc; without one, ARC is not asked. A pair in
+which one is On is left as it is and no position is published, so exporting again after a move moves
+nothing.
 
 Downside: steps 1 and 2 need the control plane in us-west-2. The file is what makes everything
 afterwards independent of it; keep a copy outside AWS.
@@ -32,6 +35,7 @@ from infra.errors import FailedError, PendingError, explained, from_aws
 from infra.recovery import recovery_document
 from infra.stacks import CLUSTER
 from infra.steps import Outputs
+from infra.takeovers import report
 from infra.topology import Topology
 
 SECONDS_BETWEEN_CALLS = 0.4
@@ -61,24 +65,41 @@ def export(
 ) -> dict[str, Any]:
     """Does all of it; returns the recovery document. Raises RecoveryError when something is not
     deployed, and DeployErrors."""
-    endpoints = cluster_endpoints(
-        clients, outputs.get(CLUSTER, {}).get("ClusterArn", ""), pace, command
-    )
+    by_arc = bool(topology.switched_by("arc"))
+    arn = outputs.get(CLUSTER, {}).get("ClusterArn", "") if by_arc else ""
+    endpoints = cluster_endpoints(clients, arn, pace, command)
     document = recovery_document(topology, outputs, endpoints)
-    wait_until_deployed(clients, document, say, pace, command)
+    controls = arc_part(document)
+    wait_until_deployed(clients, controls, say, pace, command)
     write(path, document)
     say(f"{path}: {len(document['services'])} services, {len(endpoints)} endpoints")
-    board = Switchboard(clients, endpoints, pace.sleep, command)
+    if by_arc:
+        switch_on(
+            Switchboard(clients, endpoints, pace.sleep, command), topology, controls, say, command
+        )
+    report(clients, document, say, command)
+    return document
+
+
+def arc_part(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with those services only that have routing controls."""
+    services = document["services"].items()
+    return {**document, "services": {n: e for n, e in services if "routing_controls" in e}}
+
+
+def switch_on(
+    board: Switchboard, topology: Topology, document: Mapping[str, Any], say: Say, command: str
+) -> None:
+    """Switches On what has nothing On, reads back and compares. `document`: of `arc_part`."""
     states = board.states(document)
     writes = first_states(topology, document, states)
     for name, entries in writes.items():
         say(f"{name}: switching On {', '.join(arn for arn, state in entries if state == ON)}")
         board.update(name, entries)
-        pace.sleep(SECONDS_BETWEEN_CALLS)
+        board.sleep(SECONDS_BETWEEN_CALLS)
     _verify(document, board.states(document), writes, command)
     kept = len(document["services"]) - len(writes)
     say(f"switched On: {len(writes)} services; were On already: {kept}; read back: all as wanted")
-    return document
 
 
 def cluster_endpoints(

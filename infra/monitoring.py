@@ -5,11 +5,15 @@
     overview             all services
 
 They come last and nothing needs them, so a fault here keeps nothing from serving. They only show:
-nothing is moved because of an alarm.
+nothing is moved because of one of these alarms (those of takeover.yaml are switches, and not here).
+
+Which region a service is in is shown by the health checks of its two records. With the switch "arc"
+exactly one is 1. With the others both are 1 at rest and the primary answers; one that is 0 is out,
+and with both 0 the primary answers again. The titles say so.
 
 Downside: AWS names the metrics of a REST API by its name alone, so another API of the same name in
 the account would be counted in. Whether Route 53 reports HealthCheckStatus for a check that follows
-a routing control is assumed.
+a routing control or an alarm is assumed.
 """
 
 from __future__ import annotations
@@ -24,6 +28,12 @@ from infra.steps import OutputRef, Stack, Value
 from infra.topology import API, Topology
 
 OVERVIEW = "overview"
+TITLES = {
+    "arc": "active region (1 = On)",
+    "alarm": "1 = not taken over; the primary answers unless it alone is 0",
+    "health": "1 = healthy and not taken over; the primary answers unless it alone is 0",
+}
+"""Switch -> what the status of the two records' health checks means."""
 ERROR_SHARE = 0.05
 LATENCY_MS = 3000
 
@@ -61,16 +71,17 @@ def monitoring_steps(topology: Topology, region: str) -> Iterator[Stack]:
 
 
 def _dashboard(topology: Topology, service: str, region: str) -> Stack:
+    declared = next(entry for entry in topology.entries if entry.name == service)
     parameters: dict[str, Value] = {
         "ServiceName": service,
         "ApiName": api_names(topology)[service],
+        "StateTitle": TITLES[declared.switch],
     }
-    declared = topology.services.get(service)
     for role, each in zip(("Primary", "Secondary"), topology.regions, strict=True):
         parameters[f"{role}Region"] = each
         name = f"{role}HealthCheckId"
         parameters[name] = OutputRef(f"routing-{service}", name)
-        if declared and declared.database:
+        if declared.database:
             parameters[f"{role}ProxyName"] = OutputRef(database_step(each), "ProxyName")
     return Stack(dashboard_step(service), region, "dashboard.yaml", parameters)
 
@@ -143,9 +154,7 @@ def _widgets(topology: Topology) -> Iterator[dict[str, Any]]:
         for role, region in zip(("Primary", "Secondary"), topology.regions, strict=True)
         for index, service in enumerate(api_names(topology))
     ]  # fmt: skip
-    yield _widget(
-        0, 0, 24, "active region of every service (1 = On)", "us-east-1", "Minimum", states
-    )
+    yield _widget(0, 0, 24, _states_title(topology), "us-east-1", "Minimum", states)
     for column, region in enumerate(topology.regions):
         for row, (metric, stat) in enumerate((("5XXError", "Sum"), ("Latency", "p95"))):
             metrics = [
@@ -153,6 +162,12 @@ def _widgets(topology: Topology) -> Iterator[dict[str, Any]]:
             ]
             title = f"{metric}, {stat}, {region}"
             yield _widget(12 * column, 6 + 6 * row, 12, title, region, stat, metrics)
+
+
+def _states_title(topology: Topology) -> str:
+    if len(topology.switched_by("arc")) == len(topology.entries):
+        return "active region of every service (1 = On)"
+    return "which records may answer (1); of two the primary's does, and of none, too"
 
 
 def _widget(

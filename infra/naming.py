@@ -39,3 +39,12 @@ def tags(topology: Topology, step: Step) -> dict[str, str]:
         TAG_STEP: step.name,
         TAG_REGIONS: "+".join(topology.regions),
     }
+
+
+NAMESPACE, METRIC = "TwoRegionApi", "TakeOver"
+"""Of the metric behind every take-over alarm, as takeover.yaml names it."""
+
+
+def takeover_dimensions(topology: Topology, service: str, region: str) -> dict[str, str]:
+    """Of the metric that takes a service out of `region`."""
+    return {"Domain": topology.domain, "Service": service, "Region": region}

@@ -165,6 +165,14 @@ def live_table(plans: Sequence[LivePlan]) -> str:
     return "\n".join(text)
 
 
+def leftover_lines(topology: Topology, steps: Sequence[Step]) -> list[str]:
+    """What is there although it is declared no more, one line each, with its price."""
+    return [
+        f"no longer declared: {line.step} ({line.region}), ${line.dollars:,.2f} a month"
+        for line in plan(topology, [step for step in steps if isinstance(step, Stack)])
+    ]
+
+
 def mark(change: Change) -> str:
     if change.replaces:
         return "R"

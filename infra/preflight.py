@@ -14,7 +14,7 @@ from infra.clients import Clients
 from infra.cloudformation import CloudFormation
 from infra.errors import SetupError, explained
 from infra.naming import TAG_REGIONS
-from infra.stacks import ARC_TYPE_REGIONS, ZONE
+from infra.stacks import ARC_TYPE_REGIONS, ZONE, global_region
 from infra.steps import Stack
 from infra.topology import Topology
 
@@ -85,6 +85,14 @@ def _deployed_zone(clients: Clients, topology: Topology, given: str, command: st
                 f"topology.toml says {', '.join(topology.regions)}",
                 "put the old regions back (the first is the primary for ever; a move does not "
                 f"change it), or take everything down first: infra destroy; then: {command}",
+            )
+        if region != global_region(topology):
+            raise SetupError(
+                f"what belongs to no region is deployed in {region}; with the switches of "
+                f"topology.toml it would have to be in {global_region(topology)}",
+                'put the old switches back (the first entry with "arc", or the last one, moves it '
+                f"between these regions), or with them take it down first: infra destroy; then: "
+                f"{command}",
             )
         existing = state.parameters.get("ExistingHostedZoneId", "")
         if given and given != existing:

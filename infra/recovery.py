@@ -4,8 +4,13 @@
 which a stack output cannot carry) and writes the document where it survives the loss of AWS access:
 outside AWS.
 
+What an entry has depends on its switch: panel, controls and rules with "arc"; with "alarm" and
+"health" a block `takeover`, which says for each region which alarm and metric take it out and in
+which region they lie (the other one). Without an entry that has "arc" there are no cluster
+endpoints.
+
 Downside: it is a snapshot. Deploying a service again in a new stack makes new ARNs and therefore
-needs a new file.
+needs a new file, and so does another switch.
 
 Errors: `RecoveryError`, alone in its tree, with everything that is missing.
 """
@@ -16,7 +21,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from infra.data_stacks import GLOBAL_DATABASE, database_step, has_database, users_step
-from infra.stacks import routing_step
+from infra.naming import METRIC, NAMESPACE, takeover_dimensions
+from infra.stacks import records_of, routing_step, takeover_step
 from infra.topology import Service, Topology
 
 VERSION = 1
@@ -49,35 +55,25 @@ def recovery_document(
     """The recovery document of a deployed topology, ready for JSON.
 
     `outputs`: step name -> output name -> value, of all steps. `cluster_endpoints`: `region` and
-    `url` of each of the five. `pinned_port`: port of the pinned addresses when it is not 443.
-    `extra`: further keys of the top level (`endpoints`, `dns`, `tls`, and `tokens` instead of those
-    made here). Raises RecoveryError.
+    `url` of each of the five; not used without an entry that has "arc". `pinned_port`: port of the
+    pinned addresses when it is not 443. `extra`: further keys of the top level (`endpoints`, `dns`,
+    `tls`, and `tokens` instead of those made here). Raises RecoveryError.
     """
-    reasons = [
-        f"cluster endpoint {dict(endpoint)!r} needs a region and a url"
-        for endpoint in cluster_endpoints
-        if not endpoint.get("region") or not endpoint.get("url")
-    ]
-    if not cluster_endpoints:
-        reasons.append("there are no cluster endpoints")
+    endpoints = cluster_endpoints if topology.switched_by("arc") else ()
+    reasons = _endpoint_faults(topology, endpoints)
     services = {}
+    data = _Data(topology, outputs)
     for service in topology.entries:
-        stack = routing_step(service.name)
-        entry = _Entry(topology, service, outputs.get(stack, {}), stack, pinned_port)
+        entry = _Entry(topology, service, outputs, pinned_port)
         services[service.name] = entry.document()
         reasons += entry.missing
-    data = _Data(topology, outputs)
-    for service in topology.services.values():
         if service.database:
-            services[service.name]["database"] = {
-                **data.database(),
-                **services[service.name]["database"],
-            }
+            services[service.name]["database"] = {**data.database(), **entry.database()}
     document = {
         "version": VERSION,
         "domain": topology.domain,
         "regions": list(topology.regions),
-        "cluster_endpoints": [dict(endpoint) for endpoint in cluster_endpoints],
+        "cluster_endpoints": [dict(endpoint) for endpoint in endpoints],
         "services": services,
     }
     reasons += [
@@ -88,6 +84,16 @@ def recovery_document(
     if reasons:
         raise RecoveryError(tuple(reasons))
     return {**document, **tokens, **(extra or {})}
+
+
+def _endpoint_faults(topology: Topology, endpoints: Sequence[Mapping[str, str]]) -> list[str]:
+    if topology.switched_by("arc") and not endpoints:
+        return ["there are no cluster endpoints"]
+    return [
+        f"cluster endpoint {dict(endpoint)!r} needs a region and a url"
+        for endpoint in endpoints
+        if not endpoint.get("region") or not endpoint.get("url")
+    ]
 
 
 class _Data:
@@ -135,43 +141,76 @@ class _Entry:
         self,
         topology: Topology,
         service: Service,
-        outputs: Mapping[str, str],
-        stack: str,
+        outputs: Mapping[str, Mapping[str, str]],
         port: int | None,
     ) -> None:
         self._topology, self._service, self._outputs = topology, service, outputs
-        self._stack, self._port = stack, port
+        self._stack, self._port = routing_step(service.name), port
         self.missing: list[str] = []
 
     def document(self) -> dict[str, Any]:
         topology, name = self._topology, self._service.name
         port = "" if self._port in (None, 443) else f":{self._port}"
-        document: dict[str, Any] = {
+        by_switch = {"arc": self._arc, "alarm": self._alarm, "health": self._health}
+        return {
             "host": topology.host(name),
-            "control_panel": self._output("ControlPanelArn"),
-            "routing_controls": self._controls("{role}ControlArn"),
-            "safety_rules": self._rules(_RULES),
+            **by_switch[self._service.switch](),
             "pinned": {
                 region: f"https://{topology.pinned_host(name, region)}{port}"
                 for region in topology.regions
             },
         }
-        if self._service.database:
-            document["safety_rules"] |= self._rules(_DATABASE_RULES)
-            controls = self._controls("Database{role}ControlArn")
-            document["database"] = {"routing_controls": controls}
-        return document
 
-    def _output(self, name: str) -> str:
-        if name not in self._outputs:
-            self.missing.append(f"stack {self._stack} has no output {name}")
-        return self._outputs.get(name, "")
+    def database(self) -> dict[str, Any]:
+        """Its database controls, if its switch has such."""
+        if self._service.switch != "arc":
+            return {}
+        return {"routing_controls": self._controls("Database{role}ControlArn")}
+
+    def _arc(self) -> dict[str, Any]:
+        rules = {**_RULES, **(_DATABASE_RULES if self._service.database else {})}
+        return {
+            "control_panel": self._output(self._stack, "ControlPanelArn"),
+            "routing_controls": self._controls("{role}ControlArn"),
+            "safety_rules": self._rules(rules),
+        }
+
+    def _alarm(self) -> dict[str, Any]:
+        first, second = self._topology.regions
+        taken = {first: self._takeover(first, second), second: self._takeover(second, first)}
+        return {"switch": self._service.switch, "takeover": taken}
+
+    def _health(self) -> dict[str, Any]:
+        checked = {"path": self._service.checked_path, "records": records_of(self._service)}
+        return {**self._alarm(), "checked": checked}
+
+    def _takeover(self, region: str, by: str) -> dict[str, Any]:
+        """What takes the service out of `region`; it lies in the region `by`."""
+        topology, name = self._topology, self._service.name
+        return {
+            "region": by,
+            "alarm": self._output(takeover_step(name, by), "AlarmName"),
+            "namespace": NAMESPACE,
+            "metric": METRIC,
+            "dimensions": takeover_dimensions(topology, name, region),
+        }
+
+    def _output(self, stack: str, name: str) -> str:
+        found = self._outputs.get(stack, {})
+        if name not in found:
+            self.missing.append(f"stack {stack} has no output {name}")
+        return found.get(name, "")
 
     def _controls(self, pattern: str) -> dict[str, str]:
         roles = zip(self._topology.regions, ("Primary", "Secondary"), strict=True)
-        return {region: self._output(pattern.format(role=role)) for region, role in roles}
+        return {
+            region: self._output(self._stack, pattern.format(role=role)) for region, role in roles
+        }
 
     def _rules(self, rules: Mapping[str, str]) -> dict[str, str]:
         primary, secondary = self._topology.regions
         named = {"service": self._service.name, "primary": primary, "secondary": secondary}
-        return {name.format(**named): self._output(output) for output, name in rules.items()}
+        return {
+            name.format(**named): self._output(self._stack, output)
+            for output, name in rules.items()
+        }

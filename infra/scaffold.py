@@ -196,6 +196,7 @@ from __future__ import annotations
 from regional import App
 
 app = App("@name@")
+app.deep()  # give it a check of each thing that this region has for itself
 
 
 @app.route("/")
@@ -219,6 +220,7 @@ README = """\
 | request | answer |
 |---|---|
 | `GET /` | `{"service":"@name@","region":"us-east-1"}` |
+| `GET /deep` | does all that it needs work? 503 when not; what an automatic switch asks |
 
 With the lab running (`make lab`), through the external API:
 
@@ -246,6 +248,11 @@ NAME = "@name@"
 def test_the_root_says_which_service_and_region(region: str) -> None:
     with loaded(NAME, AWS_REGION=region) as app:
         assert call(app) == (200, {"X-Region": region}, {"service": NAME, "region": region})
+
+
+def test_the_deep_check_is_well() -> None:
+    with loaded(NAME) as app:
+        assert call(app, "/deep")[0] == 200
 '''
 
 

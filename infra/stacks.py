@@ -7,10 +7,15 @@ valid order.
 
 Where things lie: what is regional (certificate, custom domains, applications, the external API) has
 one step per region; what is not (zone, cluster, switches) lies in `global_region`, never in the
-primary if that can be helped, so that losing the primary does not take the stacks with it.
+primary if that can be helped, so that losing the primary does not take the stacks with it. What
+decides a switch is elsewhere: the cluster has five regions of its own, and an alarm that takes a
+service over lies in the region that takes over.
 
-Downside: a step per service, region and concern makes many small stacks: eight steps per service,
-some 410 for 50 services, within the default quota of 2,000 stacks per region.
+A cluster is only made when an entry has the switch "arc"; the other switches have two alarms.
+
+Downside: a step per service, region and concern makes many small stacks: eight steps per service
+with the switch "arc" and ten with another, some 410 or 510 for 50 services, within the default
+quota of 2,000 stacks per region.
 """
 
 from __future__ import annotations
@@ -18,7 +23,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from infra import data_stacks, monitoring
+from infra import data_stacks, monitoring, pipeline
+from infra.naming import METRIC, NAMESPACE, label, takeover_dimensions
 from infra.steps import (
     Application,
     OutputRef,
@@ -46,12 +52,22 @@ CHALICE_API_STAGE = "api"
 DEFAULT_WAIT_PERIOD_MS = 5000
 """Wait period of every safety rule (API reference of recovery control configuration)."""
 
+ROUTING = {
+    "arc": "routing.yaml",
+    "alarm": "routing-alarm.yaml",
+    "health": "routing-health.yaml",
+}
+"""Switch -> template of the health checks and records."""
+TAKEOVER = "takeover.yaml"
+
 
 def global_region(topology: Topology) -> str:
-    """Region of the stacks that belong to no region: the secondary where ARC's types exist there,
-    else us-west-2, which is also where ARC's control plane is."""
+    """Region of the stacks that belong to no region: the secondary, unless a switch is of ARC and
+    its types do not exist there; then us-west-2, which is also where ARC's control plane is."""
     secondary = topology.regions[1]
-    return secondary if secondary in ARC_TYPE_REGIONS else "us-west-2"
+    if secondary in ARC_TYPE_REGIONS or not topology.switched_by("arc"):
+        return secondary
+    return "us-west-2"
 
 
 # Names of the steps; other modules use these instead of spelling the names again.
@@ -79,6 +95,11 @@ def routing_step(service: str) -> str:
     return f"routing-{service}"
 
 
+def takeover_step(service: str, region: str) -> str:
+    """The alarm with which `region` takes the service over from the other region."""
+    return f"takeover-{service}-{region}"
+
+
 def gateway_step(region: str) -> str:
     return f"gateway-{region}"
 
@@ -103,7 +124,7 @@ def stack_list(
             application = application_step(service.name, region)
             api = OutputRef(application, "RestAPIId")
             steps.append(_mapping(service.name, region, api, CHALICE_API_STAGE))
-        steps.append(_routing(topology, service, wait_period_ms))
+        steps.extend(_switch(topology, service, wait_period_ms))
     steps.extend(_domains(topology, API))
     for region in topology.regions:
         gateway = Stack(
@@ -114,8 +135,9 @@ def stack_list(
         )
         api, stage = OutputRef(gateway.name, "RestApiId"), OutputRef(gateway.name, "StageName")
         steps += [gateway, _mapping(API, region, api, stage)]
-    steps.append(_routing(topology, topology.api, wait_period_ms))
+    steps.extend(_switch(topology, topology.api, wait_period_ms))
     steps.extend(monitoring.monitoring_steps(topology, global_region(topology)))
+    steps.extend(pipeline.pipeline_steps(topology, global_region(topology)))
     return tuple(steps)
 
 
@@ -132,8 +154,13 @@ def _foundations(topology: Topology, existing_hosted_zone_id: str) -> Iterator[S
             "certificate.yaml",
             {"Domain": topology.domain, "HostedZoneId": OutputRef(ZONE, "HostedZoneId")},
         )
+    if topology.switched_by("arc"):
+        yield _cluster(topology)
+
+
+def _cluster(topology: Topology) -> Stack:
     name = topology.domain.replace(".", "-")[:64]
-    yield Stack(CLUSTER, shared, "cluster.yaml", {"ClusterName": name})
+    return Stack(CLUSTER, global_region(topology), "cluster.yaml", {"ClusterName": name})
 
 
 def _domains(topology: Topology, service: str) -> Iterator[Stack]:
@@ -161,12 +188,30 @@ def _applications(topology: Topology, service: Service) -> Iterator[Application]
                 if other.folder != "health"
             }
             environment["DEPENDENCIES"] = json.dumps(siblings)
+        if service.holds and region != topology.primary:
+            environment["HOLD"] = hold(topology, service)
         network: dict[str, Value] = {}
         if service.database:
             environment |= data_stacks.environment(topology, region)
             network = data_stacks.network(region)
         name = application_step(service.name, region)
         yield Application(name, service.name, service.folder, region, environment, network=network)
+
+
+def hold(topology: Topology, service: Service) -> str:
+    """HOLD of the standby's functions (`services/shared/regional/hold.py`): with it the standby
+    keeps the service after an automatic failover, until somebody moves it back."""
+    primary = topology.primary
+    check = f"https://{topology.pinned_host(service.name, primary)}{service.checked_path}"
+    return json.dumps(
+        {
+            "host": topology.host(service.name),
+            "check": check,
+            "namespace": NAMESPACE,
+            "metric": METRIC,
+            "dimensions": takeover_dimensions(topology, service.name, primary),
+        }
+    )
 
 
 def _mapping(service: str, region: str, rest_api: OutputRef, stage: Value) -> Stack:
@@ -184,21 +229,65 @@ def _mapping(service: str, region: str, rest_api: OutputRef, stage: Value) -> St
     )
 
 
-def _routing(topology: Topology, service: Service, wait_period_ms: int) -> Stack:
+def _switch(topology: Topology, entry: Service, wait_period_ms: int) -> Iterator[Stack]:
+    if entry.switch != "arc":
+        yield from _takeovers(topology, entry)
+    yield _routing(topology, entry, wait_period_ms)
+
+
+def _takeovers(topology: Topology, entry: Service) -> Iterator[Stack]:
+    for region in topology.regions:
+        (other,) = set(topology.regions) - {region}
+        yield Stack(
+            takeover_step(entry.name, region),
+            region,
+            TAKEOVER,
+            {
+                "Label": label(topology),
+                "ServiceName": entry.name,
+                "Domain": topology.domain,
+                "FromRegion": other,
+            },
+        )
+
+
+def _routing(topology: Topology, entry: Service, wait_period_ms: int) -> Stack:
     parameters: dict[str, Value] = {
-        "ServiceName": service.name,
+        "ServiceName": entry.name,
         "Domain": topology.domain,
         "HostedZoneId": OutputRef(ZONE, "HostedZoneId"),
-        "ClusterArn": OutputRef(CLUSTER, "ClusterArn"),
-        "Database": service.database or "none",
-        "WaitPeriodMs": str(wait_period_ms),
+        **_deciding(topology, entry, wait_period_ms),
     }
     for role, region in zip(("Primary", "Secondary"), topology.regions, strict=True):
-        domain = domain_step(service.name, region)
+        domain = domain_step(entry.name, region)
         parameters[f"{role}Region"] = region
         for output in ("RegionalDomainName", "RegionalHostedZoneId"):
             parameters[f"{role}{output}"] = OutputRef(domain, output)
     # The records come last, so that the name is never answered before both regions can serve it.
-    after = tuple(mapping_step(service.name, region) for region in topology.regions)
-    name = routing_step(service.name)
-    return Stack(name, global_region(topology), "routing.yaml", parameters, after)
+    after = tuple(mapping_step(entry.name, region) for region in topology.regions)
+    name = routing_step(entry.name)
+    return Stack(name, global_region(topology), ROUTING[entry.switch], parameters, after)
+
+
+def _deciding(topology: Topology, entry: Service, wait_period_ms: int) -> dict[str, Value]:
+    """The parameters that differ from switch to switch."""
+    if entry.switch == "arc":
+        return {
+            "ClusterArn": OutputRef(CLUSTER, "ClusterArn"),
+            "Database": entry.database or "none",
+            "WaitPeriodMs": str(wait_period_ms),
+        }
+    primary, secondary = (takeover_step(entry.name, region) for region in topology.regions)
+    # What takes a region out lies in the other one.
+    alarms: dict[str, Value] = {
+        "PrimaryTakenAlarm": OutputRef(secondary, "AlarmName"),
+        "SecondaryTakenAlarm": OutputRef(primary, "AlarmName"),
+    }
+    if entry.switch == "alarm":
+        return alarms
+    return {**alarms, "CheckedPath": entry.checked_path, "Records": records_of(entry)}
+
+
+def records_of(entry: Service) -> str:
+    """What kind of records the switch "health" has: "failover" or "weighted"."""
+    return entry.records or "failover"

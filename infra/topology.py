@@ -18,6 +18,7 @@ API = "api"
 
 SWITCHES = ("arc", "alarm", "health")
 RECORDS = ("failover", "weighted")
+FAILBACKS = ("controlled", "automatic")
 DEEP_PATH = "/deep"
 """Where every service says whether all that it needs works."""
 
@@ -59,6 +60,9 @@ class Service:
     """Of switch "health" only: "failover" (when empty) or "weighted" (100 and 0)."""
     health_path: str = ""
     """Of switch "health" only: what its checks ask for; `DEEP_PATH` when empty."""
+    failback: str = ""
+    """Of switch "health" only: "controlled" (when empty): after an automatic failover the standby
+    holds the service until somebody moves it back; "automatic": Route 53 moves it back as well."""
 
     @property
     def folder(self) -> str:
@@ -67,6 +71,11 @@ class Service:
     @property
     def checked_path(self) -> str:
         return self.health_path or DEEP_PATH
+
+    @property
+    def holds(self) -> bool:
+        """Does the standby keep the service after an automatic failover?"""
+        return self.switch == "health" and self.failback != "automatic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,10 +275,12 @@ def _value_faults(service: Service) -> Iterator[str]:
             '.switch: "health" would move the traffic of a service without its database; give '
             '"arc" or "alarm", with which `failover move` moves both'
         )
-    for key, value in (("records", service.records), ("health_path", service.health_path)):
-        if value and service.switch != "health":
+    for key in ("records", "health_path", "failback"):
+        if getattr(service, key) and service.switch != "health":
             yield f'.{key}: only a service with switch = "health" has it'
     if service.records and service.records not in RECORDS:
         yield f".records: {service.records!r}; known are {', '.join(RECORDS)}"
+    if service.failback and service.failback not in FAILBACKS:
+        yield f".failback: {service.failback!r}; known are {', '.join(FAILBACKS)}"
     if service.health_path and not _PATH.fullmatch(service.health_path):
         yield f'.health_path: {service.health_path!r} is not a path such as "/deep"'

@@ -99,6 +99,8 @@ def _fault(lab: Lab, arguments: argparse.Namespace) -> None:
         faults.arc(arguments.region, arguments.mode)
     elif arguments.kind == "apigateway":
         faults.apigateway(arguments.region, arguments.mode)
+    elif arguments.kind == "cloudwatch":
+        faults.cloudwatch(arguments.region, arguments.mode)
     elif arguments.kind == "database":
         faults.database(arguments.region, arguments.mode)
     elif arguments.kind == "replication":
@@ -147,6 +149,9 @@ def _parser() -> argparse.ArgumentParser:
     gateway = kinds.add_parser("apigateway", parents=[common], help="API Gateway's own health")
     gateway.add_argument("region")
     gateway.add_argument("mode", choices=("down", "up"))
+    cloudwatch = kinds.add_parser("cloudwatch", parents=[common], help="CloudWatch in a region")
+    cloudwatch.add_argument("region")
+    cloudwatch.add_argument("mode", choices=("down", "up"))
     database = kinds.add_parser("database", parents=[common], help="one region's database server")
     database.add_argument("region")
     database.add_argument("mode", choices=DATABASE_FAULTS)

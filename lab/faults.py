@@ -3,6 +3,7 @@
     region REGION kill|hang|resume|cut|heal|restore
     arc REGION none|refuse|hang|unavailable|error|throttle|lose_answer
     apigateway REGION down|up
+    cloudwatch REGION down|up
     database REGION kill|hang|resume|restore
     replication [--delay SECONDS] [--cut] [--heal]
     function SERVICE REGION [--delay SECONDS] [--error-rate 0..1] [--throttle]
@@ -115,12 +116,22 @@ class Faults:
     def arc(self, region: str, mode: str) -> None:
         _one_of("ARC endpoint", region, ARC_REGIONS)
         _one_of("fault", mode, ARC_FAULTS)
+        if not self._settings.cluster:
+            raise PreconditionError("no entry of this lab is switched by ARC: it has no cluster")
         self._call("global", "arc_fault", region=region, mode=mode)
 
     def apigateway(self, region: str, mode: str) -> None:
         _one_of("region", region, self._settings.regions)
         _one_of("fault", mode, ("down", "up"))
         self._call("global", "apigateway_available", region=region, available=mode == "up")
+
+    def cloudwatch(self, region: str, mode: str) -> None:
+        """The region's CloudWatch alone: it refuses, and Route 53 gets none of its data."""
+        _one_of("region", region, self._settings.regions)
+        _one_of("fault", mode, ("down", "up"))
+        if not self._settings.cloudwatch:
+            raise PreconditionError("no entry of this lab is switched by alarms")
+        self._call(region, "cloudwatch_available", available=mode == "up")
 
     def function(self, service: str, region: str, fault: FunctionFault) -> None:
         _one_of("region", region, self._settings.regions)
@@ -135,12 +146,14 @@ class Faults:
 
     def clear(self) -> None:
         """Take every fault back."""
-        for endpoint in ARC_REGIONS:
+        for endpoint in ARC_REGIONS if self._settings.cluster else ():
             self.arc(endpoint, "none")
         for region in self._settings.regions:
             self.apigateway(region, "up")
             self._restore(region)
             self._call(region, "clear_function_faults")
+            if self._settings.cloudwatch:
+                self.cloudwatch(region, "up")
             if self._settings.database:
                 self._call(region, "clear_replication")
 

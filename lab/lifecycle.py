@@ -27,7 +27,7 @@ from typing import Any
 from infra.recovery import recovery_document
 from infra.stacks import Application, stack_list
 from infra.topology import Topology, load_topology
-from lab import aurora, certs, cognito, control
+from lab import aurora, certs, cloudwatch, cognito, control
 from lab.errors import LabError, PreconditionError
 from lab.model import Deployment
 from lab.packaging import package_all
@@ -81,6 +81,8 @@ class Lab:
             topology.regions,
             str(topology_file.resolve()),
             any(service.database for service in topology.services.values()),
+            bool(topology.switched_by("arc")),
+            any(entry.switch != "arc" for entry in topology.entries),
         )
         with self._lock():
             self._refuse_other_settings(settings)
@@ -108,6 +110,7 @@ class Lab:
             control.call(self.paths.socket("global"), "switch_primaries_on", services=document)
         self._migrate(topology)
         self._await_answers(topology, settings, settings.regions)
+        self._await_health()
         write_public_face(self.paths, settings, topology, self.processes)
         self.say(f"up after {time.monotonic() - began:.1f} s: {api_url(settings)}")
 
@@ -212,6 +215,18 @@ class Lab:
         if faults:
             raise LabError("\n".join(faults))
 
+    def _await_health(self) -> None:
+        """Route 53's checkers agree: while all processes start at once, they may have asked before
+        there was anybody to answer."""
+        faults: list[str] = []
+
+        def healthy() -> bool:
+            faults[:] = control.call(self.paths.socket("global"), "unhealthy_endpoints")
+            return not faults
+
+        if not wait_until(healthy, START_SECONDS, 0.05):
+            raise LabError("health checks stay unhealthy:\n" + "\n".join(faults))
+
     # ---- down
 
     def down(self) -> None:
@@ -285,7 +300,8 @@ def check_ports(settings: Settings, names: list[str]) -> None:
     ]
     if "global" in names:
         wanted.append((network.nameserver_address, DNS_PORT))
-        wanted += [(network.arc_address(r), ARC_PORT) for r in ARC_REGIONS]
+        if settings.cluster:
+            wanted += [(network.arc_address(r), ARC_PORT) for r in ARC_REGIONS]
     taken = [f"{address}:{port}" for address, port in wanted if not _free(address, port)]
     if taken:
         raise PreconditionError(
@@ -296,10 +312,11 @@ def check_ports(settings: Settings, names: list[str]) -> None:
 
 def region_ports(settings: Settings) -> tuple[int, ...]:
     """The ports that a region's process listens on."""
+    ports = (HTTPS_PORT, *((cloudwatch.CLOUDWATCH_PORT,) if settings.cloudwatch else ()))
     if not settings.database:
-        return (HTTPS_PORT,)
+        return ports
     return (
-        HTTPS_PORT,
+        *ports,
         cognito.COGNITO_PORT,
         aurora.API_PORT,
         aurora.LINK_PORT,
@@ -358,8 +375,17 @@ def api_url(settings: Settings) -> str:
 def arc_endpoints(settings: Settings) -> list[dict[str, str]]:
     return [
         {"region": r, "url": f"http://{settings.network.arc_address(r)}:{ARC_PORT}/v1"}
-        for r in ARC_REGIONS
+        for r in (ARC_REGIONS if settings.cluster else ())
     ]
+
+
+def api_endpoints(settings: Settings, region: str) -> dict[str, str]:
+    """Where a client finds the region's AWS APIs: service -> URL."""
+    at = f"http://{settings.region_address(region)}"
+    endpoints = {"rds": f"{at}:{aurora.API_PORT}"} if settings.database else {}
+    if settings.cloudwatch:
+        endpoints["cloudwatch"] = f"{at}:{cloudwatch.CLOUDWATCH_PORT}"
+    return endpoints
 
 
 def write_recovery(
@@ -370,11 +396,9 @@ def write_recovery(
         "dns": {"name_servers": [f"{settings.network.nameserver_address}:{DNS_PORT}"]},
         "tls": {"ca_file": paths.ca.name},
     }
+    if settings.database or settings.cloudwatch:
+        extra["endpoints"] = {r: api_endpoints(settings, r) for r in settings.regions}
     if settings.database:
-        extra["endpoints"] = {
-            region: {"rds": f"http://{settings.region_address(region)}:{aurora.API_PORT}"}
-            for region in settings.regions
-        }
         extra["tokens"] = {
             region: {"token_url": token_url(settings, region), "client_id": client["client_id"]}
             for region, client in clients(paths, deployment)["Operator"].items()
@@ -426,6 +450,7 @@ def write_public_face(
                     name: f"https://{topology.pinned_host(name, region)}:{HTTPS_PORT}"
                     for name in (*topology.services, "api")
                 },
+                **{k: v for k, v in api_endpoints(settings, region).items() if k == "cloudwatch"},
             }
             for region in settings.regions
         },

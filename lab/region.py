@@ -1,7 +1,8 @@
 """A region's process: its API Gateway in front of its functions, and what they depend on.
 
 With a database in the topology it also holds the region's part of the global database (RDS Proxy,
-the RDS API, Secrets Manager) and its user pools; the database server is a process of its own.
+the RDS API, Secrets Manager) and its user pools; the database server is a process of its own. With
+an entry that is switched by alarms it holds the region's CloudWatch.
 
 Downside: all of it shares one event loop, so a busy gateway delays the Runtime API by a few
 microseconds; separate processes would cost memory and a hop more.
@@ -16,6 +17,7 @@ from typing import Any
 from lab import certs
 from lab.apigateway import RegionalGateway
 from lab.aurora import API_PORT, GlobalDatabase, host_table, is_deployed
+from lab.cloudwatch import CLOUDWATCH_PORT, CloudWatch
 from lab.cognito import COGNITO_PORT, CognitoAuthorizer, UserPools
 from lab.dispatch import EventLog, dispatch
 from lab.dns_client import Resolver
@@ -61,6 +63,15 @@ class RegionPart:
             self._database = GlobalDatabase(
                 region, deployment, settings, paths, on_event=events
             )
+        self._cloudwatch: CloudWatch | None = None
+        if settings.cloudwatch:
+            self._cloudwatch = CloudWatch(
+                region,
+                deployment,
+                settings.profile.alarm_scale,
+                paths.state / f"cloudwatch-{region}.json",
+                on_event=events,
+            )
         self._gateway = RegionalGateway(
             region,
             deployment,
@@ -77,6 +88,8 @@ class RegionPart:
             await self._pools.start(self._address, COGNITO_PORT, self._tls)
         if self._database is not None:
             await self._database.start()
+        if self._cloudwatch is not None:
+            await self._cloudwatch.start(self._address, CLOUDWATCH_PORT)
         await self._functions.start()
         await self._functions.prewarm(self._warm)
         await self._gateway.start(self._address, HTTPS_PORT, self._tls)
@@ -85,6 +98,8 @@ class RegionPart:
         await self._gateway.close()
         await self._resolver.close()
         await self._functions.close()
+        if self._cloudwatch is not None:
+            await self._cloudwatch.close()
         if self._database is not None:
             await self._database.close()
         if self._pools is not None:
@@ -92,7 +107,7 @@ class RegionPart:
 
     async def handle(self, command: str, arguments: dict[str, Any]) -> Any:
         handlers: dict[str, Callable[..., Any]] = {
-            "cut": self._gateway.set_cut,
+            "cut": self._set_cut,
             "function_fault": self._function_fault,
             "clear_function_faults": self._functions.clear_faults,
             "invoke": self._invoke,
@@ -101,7 +116,19 @@ class RegionPart:
         if self._database is not None:
             handlers["replication"] = self._database.set_replication
             handlers["clear_replication"] = self._database.clear_replication
+        if self._cloudwatch is not None:
+            handlers["alarm_readings"] = self._cloudwatch.readings
+            handlers["cloudwatch_available"] = self._set_cloudwatch_available
         return await dispatch(handlers, command, arguments)
+
+    async def _set_cut(self, on: bool) -> None:
+        await self._gateway.set_cut(on)
+        if self._cloudwatch is not None:
+            await self._cloudwatch.set_down("cut", on)
+
+    async def _set_cloudwatch_available(self, available: bool) -> None:
+        assert self._cloudwatch is not None
+        await self._cloudwatch.set_down("fault", not available)
 
     def _status(self) -> dict[str, Any]:
         status: dict[str, Any] = {
@@ -112,6 +139,8 @@ class RegionPart:
             status["aurora"] = self._database.status()
         if self._pools is not None:
             status["cognito"] = self._pools.status()
+        if self._cloudwatch is not None:
+            status["cloudwatch"] = self._cloudwatch.status()
         return status
 
     def _function_fault(self, service: str, **fault: Any) -> None:

@@ -46,7 +46,7 @@ class Profile:
     propagation: float
     """From an accepted routing-control update to the DNS answer."""
     health_check_scale: float
-    """Multiplies RequestInterval and the time-outs of HTTP, HTTPS and TCP health checks."""
+    """Multiplies RequestInterval of HTTP, HTTPS and TCP health checks."""
     function_idle: float
     """An execution environment that was idle this long is shut down."""
     replication_delay: float
@@ -57,14 +57,21 @@ class Profile:
     """`WaitPeriodMs` of every safety rule: so long after a change another one is refused."""
     integration_dns_cache: float = 60.0
     """So long at most API Gateway keeps an address, whatever its TTL (AWS documents nothing)."""
+    health_check_patience: float = 1.0
+    """Multiplies the time-outs of HTTP, HTTPS and TCP health checks."""
+    health_checkers: int = 8
+    """So many checkers at most probe for one health check."""
+    alarm_scale: float = 1.0
+    """Multiplies the period of CloudWatch alarms, and how often Route 53 looks at their data."""
 
 
 PROFILES = {
     "fast": Profile(
-        "fast", 1, 0.2, 0.2, 0.05, 300, 0.0, 0.0, wait_period=0.0, integration_dns_cache=0.02
+        "fast", 1, 0.2, 0.2, 0.05, 300, 0.0, 0.0, wait_period=0.0, integration_dns_cache=0.02,
+        health_check_patience=0.25, health_checkers=3, alarm_scale=0.005,
     ),
     "aws": Profile("aws", 60, 5.0, 5.0, 1.0, 600, 0.064, 30.0, wait_period=5.0),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,10 @@ class Settings:
     topology_file: str
     database: bool = False
     """Has any service a database? Then each region has a database server."""
+    cluster: bool = True
+    """Has any entry the switch `arc`? Then there is an ARC cluster."""
+    cloudwatch: bool = False
+    """Has any entry the switch `alarm` or `health`? Then each region's CloudWatch listens."""
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self), indent=1))
@@ -92,6 +103,8 @@ class Settings:
             tuple(document["regions"]),
             document["topology_file"],
             document["database"],
+            document.get("cluster", True),
+            document.get("cloudwatch", False),
         )
 
     def region_address(self, region: str) -> str:

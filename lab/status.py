@@ -57,21 +57,26 @@ def render(status: Mapping[str, Any]) -> str:
     for region, part in parts.items():
         if "aurora" in part:
             lines.append(f"database in {region}: {_database(part['aurora'])}")
+        lines += [f"alarm in {region}: {name}" for name in _alarms(part)]
     faults = [f"  {fault}" for fault in _faults(status)]
     return "\n".join([*lines, "faults", *(faults or ["  none"])])
 
 
 def _global_lines(part: Mapping[str, Any]) -> list[str]:
-    if "arc" not in part:
+    if "route53" not in part:
         return []
     names = [n for n in part["route53"]["names"] if n["type"] == "A"]
-    controls = part["arc"]["routing_controls"]
-    return [
-        "DNS answers",
-        *(f"  {n['name']:<34} {_shares(n['answers'])}" for n in names),
-        "routing controls",
-        *(f"  {c['name']:<34} {c['state']}" for c in controls),
-    ]
+    lines = ["DNS answers", *(f"  {n['name']:<34} {_shares(n['answers'])}" for n in names)]
+    if "arc" in part:
+        controls = part["arc"]["routing_controls"]
+        lines += ["routing controls", *(f"  {c['name']:<34} {c['state']}" for c in controls)]
+    return lines
+
+
+def _alarms(part: Mapping[str, Any]) -> list[str]:
+    """The alarms in ALARM: with them a region has taken a service over."""
+    alarms = part.get("cloudwatch", {}).get("alarms", {})
+    return [name for name, alarm in alarms.items() if alarm["state"] == "ALARM"]
 
 
 def _shares(answers: Sequence[Mapping[str, Any]]) -> str:
@@ -107,6 +112,8 @@ def _faults(status: Mapping[str, Any]) -> Iterator[str]:
 def _region_faults(part: Mapping[str, Any]) -> Iterator[str]:
     if part.get("apigateway", {}).get("cut"):
         yield "cut off"
+    if "fault" in part.get("cloudwatch", {}).get("down", ()):
+        yield "CloudWatch down"
     if part.get("aurora", {}).get("link", {}).get("cut"):
         yield "replication cut"
     for name, function in part.get("lambda", {}).get("functions", {}).items():

@@ -12,6 +12,7 @@ errors    the exceptions of this package
 """
 
 from lab.arc.cluster import ArcCluster
+from lab.arc.config import has_cluster
 from lab.arc.errors import (
     ArcConfigError,
     ArcError,
@@ -27,4 +28,5 @@ __all__ = [
     "ArcRefusedError",
     "ArcStartError",
     "ArcStateError",
+    "has_cluster",
 ]

@@ -26,6 +26,11 @@ _CONTROL_ARN = re.compile(
 DEFAULT_PANEL = "DefaultControlPanel"
 
 
+def has_cluster(deployment: Deployment) -> bool:
+    """Is there a cluster at all? Without a service that has the switch "arc" there is none."""
+    return bool(deployment.of_type(_PREFIX + "Cluster"))
+
+
 def read_cluster(deployment: Deployment) -> ClusterConfig:
     """The configuration of the deployment's one cluster.
 

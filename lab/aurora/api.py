@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -19,15 +18,11 @@ from urllib.parse import parse_qsl
 from lab.aurora import query
 from lab.aurora.errors import ApiError, AuroraError
 from lab.http1 import HttpServer, Request, encode_response
+from lab.signature import signature_fault
 
 _VERSION = "2014-10-31"
 _TARGET = "secretsmanager."
 _MAX_BODY = 2**17
-_AUTHORIZATION = re.compile(
-    r"AWS4-HMAC-SHA256 +Credential=(?P<key>[\w+=,.@-]+)/(?P<date>\d{8})/(?P<region>[a-z0-9-]+)/"
-    r"(?P<service>[a-z0-9-]+)/aws4_request, *SignedHeaders=(?P<headers>[a-z0-9;-]+), *"
-    r"Signature=(?P<signature>[0-9a-f]{64})"
-)
 
 Rds = Callable[[Mapping[str, str]], Awaitable[Mapping[str, Any]]]
 Secrets = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
@@ -102,23 +97,9 @@ class Api:
             return 500, query.error("InternalFailure", str(error), 500, request_id)
 
     def _check_signature(self, headers: Mapping[str, str], service: str) -> None:
-        text = headers.get("authorization", "")
-        if not text:
-            raise ApiError("MissingAuthenticationToken", "Missing Authentication Token", 403)
-        match = _AUTHORIZATION.fullmatch(text)
-        if match is None or "host" not in match["headers"].split(";"):
-            raise ApiError(
-                "IncompleteSignature", "Authorization is not a Signature Version 4 header", 400
-            )
-        if not headers.get("x-amz-date", "").startswith(match["date"]):
-            raise ApiError("SignatureDoesNotMatch", "Date in Credential scope does not match "
-                           "YYYYMMDD from ISO-8601 version of date from HTTP", 403)
-        if match["region"] != self._region:
-            raise ApiError("SignatureDoesNotMatch", "Credential should be scoped to a valid "
-                           f"region, not '{match['region']}'.", 403)
-        if match["service"] != service:
-            raise ApiError("SignatureDoesNotMatch", "Credential should be scoped to correct "
-                           f"service: '{service}'.", 403)
+        fault = signature_fault(headers, self._region, service)
+        if fault is not None:
+            raise ApiError(fault.code, fault.message, fault.status)
 
 
 def _query_parameters(request: Request) -> dict[str, str]:

@@ -3,7 +3,8 @@
 Pure parts: `records` (what a zone holds), `reading` (from a `Deployment`), `validation` (what
 Route 53 refuses), `health` (status of health checks), `selection` (which records answer), `wire`
 (packets). Shell: `responder` (query bytes to answer bytes, remembered), `server` (UDP and TCP),
-`probes` (the checkers' connections), `service` (`Route53`, which holds the state).
+`probes` (the checkers' connections), `metrics` (what alarms say), `service` (`Route53`, which holds
+the state).
 
 Exceptions:
 

@@ -1,15 +1,15 @@
-"""The status of health checks, from what is known: switch positions and checkers' opinions.
+"""The status of health checks, from what is known: switch positions, checkers' opinions, alarms.
 
 Source: Route 53 Developer Guide, "How Amazon Route 53 determines whether a health check is
 healthy", and the API reference's `HealthCheckConfig`.
 
-Downside: CLOUDWATCH_METRIC is missing, since there is no metric stream in the lab.
+Downside: how long the data of an alarm take to reach Route 53 is nowhere documented, and not here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 CHECKER_REGIONS = (
     "us-east-1",
@@ -28,6 +28,10 @@ HEALTHY_PERCENTAGE = 18
 
 HTTP_TYPES = ("HTTP", "HTTPS", "HTTP_STR_MATCH", "HTTPS_STR_MATCH")
 PROBED_TYPES = (*HTTP_TYPES, "TCP")
+
+INSUFFICIENT = "INSUFFICIENT_DATA"
+INSUFFICIENT_STATUSES = ("Healthy", "Unhealthy", "LastKnownStatus")
+"""What a check on an alarm may be when the data do not suffice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,9 @@ class HealthCheck:
     regions: tuple[str, ...] = CHECKER_REGIONS
     children: tuple[str, ...] = ()
     health_threshold: int = 0
+    alarm: tuple[str, str] | None = None
+    """Region and name of the CloudWatch alarm whose data it follows."""
+    insufficient: str = "LastKnownStatus"
 
     @property
     def probed(self) -> bool:
@@ -81,6 +88,39 @@ def observe(checker: Checker, passed: bool, saw: str, threshold: int) -> Checker
 
 
 @dataclass(frozen=True, slots=True)
+class Followed:
+    """What a check on an alarm knows of the alarm's data. A new one has seen none."""
+
+    now: str = INSUFFICIENT
+    """What they say: `OK`, `ALARM`, or that they do not suffice."""
+    last: str = INSUFFICIENT
+    """What they said when they last sufficed."""
+
+
+def follow(before: Followed, reading: Followed | None) -> Followed:
+    """The check's knowledge after one more look. None: CloudWatch did not answer.
+
+    `reading.last` is what CloudWatch has seen since; it fills in for looks that were missed.
+    """
+    if reading is None:
+        return replace(before, now=INSUFFICIENT)
+    if reading.now != INSUFFICIENT:
+        return Followed(reading.now, reading.now)
+    return Followed(INSUFFICIENT, before.last if reading.last == INSUFFICIENT else reading.last)
+
+
+def metric_healthy(followed: Followed, insufficient: str) -> bool:
+    """Healthy unless the data say ALARM. `insufficient`: one of INSUFFICIENT_STATUSES.
+
+    With LastKnownStatus a check that has never seen enough data is healthy (API reference,
+    `HealthCheckConfig`).
+    """
+    if followed.now == INSUFFICIENT and insufficient != "LastKnownStatus":
+        return insufficient == "Healthy"
+    return (followed.last if followed.now == INSUFFICIENT else followed.now) != "ALARM"
+
+
+@dataclass(frozen=True, slots=True)
 class Knowledge:
     """What the status of all checks follows from."""
 
@@ -89,6 +129,8 @@ class Knowledge:
     """Routing control ARN -> On. One that is not here is Off, as a new control is."""
     checkers: Mapping[str, Sequence[Checker]]
     """Health check id -> its checkers."""
+    followed: Mapping[str, Followed] = field(default_factory=dict)
+    """Health check id -> what it knows of its alarm."""
 
 
 def enough_healthy(checkers: Sequence[Checker]) -> bool:
@@ -110,6 +152,8 @@ def is_healthy(check_id: str, known: Knowledge) -> bool:
     elif check.type == "CALCULATED":
         count = sum(is_healthy(child, known) for child in check.children)
         healthy = count >= check.health_threshold
+    elif check.type == "CLOUDWATCH_METRIC":
+        healthy = metric_healthy(known.followed.get(check_id, Followed()), check.insufficient)
     else:
         healthy = enough_healthy(known.checkers.get(check_id, ()))
     return healthy != check.inverted

@@ -4,7 +4,7 @@
 `DeploymentRefused` lists all that is not.
 
 Downside: what Route 53 would accept but the lab cannot imitate (latency and geolocation routing,
-private zones, metric checks) is refused too; the message says which of the two it is.
+private zones) is refused too; the message says which of the two it is.
 """
 
 from __future__ import annotations
@@ -240,7 +240,18 @@ def read_check(check_id: str, config: Mapping[str, Any]) -> HealthCheck:
         regions=tuple(_strings(config.get("Regions"))) or CHECKER_REGIONS,
         children=tuple(_strings(config.get("ChildHealthChecks"))),
         health_threshold=_default(_integer(config, "HealthThreshold"), 0),
+        alarm=_read_alarm(config.get("AlarmIdentifier")),
+        insufficient=_text(config, "InsufficientDataHealthStatus") or "LastKnownStatus",
     )
+
+
+def _read_alarm(identifier: Mapping[str, Any] | None) -> tuple[str, str] | None:
+    if identifier is None:
+        return None
+    missing = [key for key in ("Region", "Name") if not identifier.get(key)]
+    if missing:
+        raise ValueError(f"AlarmIdentifier has no {' and no '.join(missing)}")
+    return str(identifier["Region"]), str(identifier["Name"])
 
 
 def _default(value: int | None, default: int) -> int:

@@ -4,8 +4,9 @@ Every change goes one way: a new fact -> the health checks it reaches -> the rec
 forget remembered answers -> tell `on_event`. What a check can reach is worked out once, so one
 switch among hundreds costs what its own service costs.
 
-Downside: nothing is stored. After a restart the switch positions must be told again (the cluster
-does so at start), and probed checks start healthy, as new ones do.
+Downside: of probed checks nothing is stored; they start healthy, as new ones do. After a restart
+the switch positions must be told again (the cluster does so at start). Checks on alarms keep their
+last known status on disk.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
 from typing import Any
 
 from lab.model import Deployment
 from lab.route53.health import Checker, HealthCheck, Knowledge, dependants, is_healthy, observe
+from lab.route53.metrics import Ask, MetricFeed
 from lab.route53.probes import Result, probe
 from lab.route53.reading import read
 from lab.route53.records import GroupKey, Record, Zone
@@ -51,6 +54,8 @@ class Route53:
         on_event: OnEvent | None = None,
         port_map: Mapping[int, int] | None = None,
         max_checkers: int | None = None,
+        ask_metrics: Ask | None = None,
+        state_path: Path | None = None,
     ) -> None:
         """Reads zones, records and health checks.
 
@@ -66,9 +71,12 @@ class Route53:
             port_map: port of an endpoint on AWS -> its port here.
             max_checkers: at most so many checkers probe for one health check; AWS uses one per
                 region of the check, 8 by default.
+            ask_metrics: what the data of a region's alarms say; without it there are never enough.
+            state_path: keeps the last known status of checks on alarms.
 
         Raises:
             DeploymentRefused: with all reasons.
+            LabError: what is in `state_path` cannot be read.
         """
         self._targets = {name: Target(*target) for name, target in targets.items()}
         configuration = read(deployment, self._targets)
@@ -85,7 +93,12 @@ class Route53:
             for check in self._checks.values()
             if check.probed
         }
-        self._known = Knowledge(self._checks, self._routing_controls, self._checkers)
+        self._feed = MetricFeed(
+            self._checks, ask_metrics, profile.alarm_scale, state_path, self._review
+        )
+        self._known = Knowledge(
+            self._checks, self._routing_controls, self._checkers, self._feed.followed
+        )
         self._dependants = dependants(self._checks)
         self._followers: dict[str, list[str]] = {}
         for check in self._checks.values():
@@ -120,11 +133,14 @@ class Route53:
             for position in range(len(checkers)):
                 # All probes of all checks spread over the interval, so that none come in bursts.
                 phase = (position + number / len(self._checkers)) / len(checkers)
-                task = asyncio.create_task(
-                    self._check_forever(self._checks[check_id], position, phase)
-                )
-                task.add_done_callback(_report_crash)
-                self._tasks.append(task)
+                self._run(self._check_forever(self._checks[check_id], position, phase))
+        for region in self._feed.regions:
+            self._run(self._feed.follow_forever(region))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(_report_crash)
+        self._tasks.append(task)
 
     async def close(self) -> None:
         """Stops listening and checking."""
@@ -220,7 +236,7 @@ class Route53:
             return Result(False, "DNS resolution failed")
         assert check.port is not None
         port = self._port_map.get(check.port, check.port)
-        return await probe(check, address, port, self._profile.health_check_scale)
+        return await probe(check, address, port, self._profile.health_check_patience)
 
     def _look_up(self, name: str) -> str | None:
         """An IPv4 address of a name of ours; no other name server is asked."""
@@ -231,6 +247,16 @@ class Route53:
             return None
         rrsets = pick(decision.outcomes, self._rng).rrsets
         return rrsets[-1].values[0] if rrsets and rrsets[-1].type == "A" else None
+
+    def unhealthy_endpoints(self) -> list[str]:
+        """The probed checks that are unhealthy, each with what its checkers saw."""
+        found = []
+        for check in self._checks.values():
+            if check.probed and not self._statuses[check.id]:
+                name = check.domain_name or check.ip_address
+                seen = sorted({checker.last for checker in self._checkers[check.id]})
+                found.append(f"{check.type} {name}:{check.port}{check.path}: {', '.join(seen)}")
+        return found
 
     def status(self) -> dict[str, Any]:
         """The state for a person or a program, ready for JSON."""
@@ -274,15 +300,29 @@ class Route53:
             "disabled": check.disabled,
             "routing_control": check.routing_control,
             "children": list(check.children),
+            "alarm": self._alarm_status(check),
             "checkers": [
                 {"region": c.region, "healthy": c.healthy, "probes": c.probes, "last": c.last}
                 for c in self._checkers.get(check.id, ())
             ],
         }
 
+    def _alarm_status(self, check: HealthCheck) -> dict[str, str] | None:
+        if check.alarm is None:
+            return None
+        region, name = check.alarm
+        followed = self._feed.followed[check.id]
+        return {
+            "region": region,
+            "name": name,
+            "now": followed.now,
+            "last": followed.last,
+            "insufficient": check.insufficient,
+        }
+
 
 def _report_crash(task: asyncio.Task[None]) -> None:
-    """A checker that ends by an exception is a fault of this program: say so at once."""
+    """A task that ends by an exception is a fault of this program: say so at once."""
     if not task.cancelled() and (error := task.exception()) is not None:
         task.get_loop().call_exception_handler(
             {"message": "a health checker has crashed", "exception": error, "task": task}

@@ -12,7 +12,12 @@ import ipaddress
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from lab.route53.health import CHECKER_REGIONS, PROBED_TYPES, HealthCheck
+from lab.route53.health import (
+    CHECKER_REGIONS,
+    INSUFFICIENT_STATUSES,
+    PROBED_TYPES,
+    HealthCheck,
+)
 from lab.route53.records import (
     RECORD_TYPES,
     Group,
@@ -23,7 +28,7 @@ from lab.route53.records import (
 )
 from lab.route53.wire import rdata, wire_name
 
-CHECK_TYPES = ("RECOVERY_CONTROL", "CALCULATED", *PROBED_TYPES)
+CHECK_TYPES = ("RECOVERY_CONTROL", "CALCULATED", "CLOUDWATCH_METRIC", *PROBED_TYPES)
 MAX_CHILDREN = 255
 
 _Node = TypeVar("_Node")
@@ -218,13 +223,15 @@ def _check_faults(
     zone_names: frozenset[str],
     targets: frozenset[str],
 ) -> Iterator[str]:
-    if check.type == "CLOUDWATCH_METRIC":
-        yield "CLOUDWATCH_METRIC needs CloudWatch and is not imitated"
-    elif check.type not in CHECK_TYPES:
+    if check.alarm is not None and check.type != "CLOUDWATCH_METRIC":
+        yield f"AlarmIdentifier does not go with {check.type}"
+    if check.type not in CHECK_TYPES:
         yield f"Type {check.type!r} is none of {', '.join(CHECK_TYPES)}"
     elif check.type == "RECOVERY_CONTROL":
         if not check.routing_control:
             yield "no RoutingControlArn"
+    elif check.type == "CLOUDWATCH_METRIC":
+        yield from _metric_faults(check)
     elif check.type == "CALCULATED":
         yield from _calculated_faults(check, checks)
     else:
@@ -241,6 +248,14 @@ def _calculated_faults(check: HealthCheck, checks: Mapping[str, HealthCheck]) ->
         yield f"more than {MAX_CHILDREN} children"
     if not 0 <= check.health_threshold <= 256:
         yield f"HealthThreshold {check.health_threshold} is not within 0 and 256"
+
+
+def _metric_faults(check: HealthCheck) -> Iterator[str]:
+    if check.alarm is None:
+        yield "no AlarmIdentifier"
+    if check.insufficient not in INSUFFICIENT_STATUSES:
+        known = ", ".join(INSUFFICIENT_STATUSES)
+        yield f"InsufficientDataHealthStatus {check.insufficient!r} is none of {known}"
 
 
 def _endpoint_faults(check: HealthCheck) -> Iterator[str]:

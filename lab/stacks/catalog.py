@@ -189,6 +189,20 @@ def _alarm(declared: Declared) -> Identity:
     return name, {"Arn": declared.arn("cloudwatch", f"alarm:{name}")}
 
 
+def _build_project(declared: Declared) -> Identity:
+    name = str(declared.properties.get("Name", _named(declared)[0]))
+    return name, {"Arn": declared.arn("codebuild", f"project/{name}")}
+
+
+def _bucket(declared: Declared) -> Identity:
+    name = str(declared.properties.get("BucketName", _named(declared)[0])).lower()
+    return name, {
+        "Arn": f"arn:{PARTITION}:s3:::{name}",
+        "DomainName": f"{name}.s3.amazonaws.com",
+        "RegionalDomainName": f"{name}.s3.{declared.region}.amazonaws.com",
+    }
+
+
 def _identified(prefix: str) -> Callable[[Declared], Identity]:
     """An id such as `subnet-` and 17 hexadecimal digits."""
 
@@ -310,6 +324,7 @@ EMULATED: Mapping[str, Callable[[Declared], Identity]] = {
     "AWS::ApiGateway::RestApi": _rest_api,
     "AWS::ApiGateway::Stage": _stage,
     "AWS::CertificateManager::Certificate": _certificate,
+    "AWS::CloudWatch::Alarm": _alarm,
     "AWS::Cognito::UserPool": _user_pool,
     "AWS::Cognito::UserPoolClient": _user_pool_client,
     "AWS::Cognito::UserPoolDomain": _user_pool_domain,
@@ -338,9 +353,10 @@ INERT: Mapping[str, Callable[[Declared], Identity]] = {
     "AWS::ApiGateway::Account": _named,
     "AWS::ApiGateway::UsagePlan": _named,
     "AWS::CloudFormation::WaitConditionHandle": _named,
-    "AWS::CloudWatch::Alarm": _alarm,
     "AWS::CloudWatch::CompositeAlarm": _alarm,
     "AWS::CloudWatch::Dashboard": _named,
+    "AWS::CodeBuild::Project": _build_project,
+    "AWS::CodePipeline::Pipeline": _named,
     "AWS::EC2::RouteTable": _identified("rtb-"),
     "AWS::EC2::SecurityGroup": _security_group,
     "AWS::EC2::SecurityGroupEgress": _identified("sgr-"),
@@ -359,6 +375,8 @@ INERT: Mapping[str, Callable[[Declared], Identity]] = {
     "AWS::RDS::DBClusterParameterGroup": _named,
     "AWS::RDS::DBParameterGroup": _named,
     "AWS::RDS::DBSubnetGroup": _named,
+    "AWS::S3::Bucket": _bucket,
+    "AWS::S3::BucketPolicy": _named,
     "AWS::XRay::Group": _named,
     "AWS::XRay::SamplingRule": _named,
 }
@@ -367,10 +385,10 @@ INERT: Mapping[str, Callable[[Declared], Identity]] = {
 _INTEGER = re.compile(r"-?\d+")
 
 _NUMBERS = frozenset({
-    "BackupRetentionPeriod", "ConnectionBorrowTimeout", "FailureThreshold", "HealthThreshold",
-    "MemorySize", "MinimumCompressionSize", "Port", "RequestInterval",
-    "ReservedConcurrentExecutions", "TTL", "Threshold", "ThrottlingBurstLimit",
-    "ThrottlingRateLimit", "Timeout", "WaitPeriodMs", "Weight",
+    "BackupRetentionPeriod", "ConnectionBorrowTimeout", "DatapointsToAlarm", "EvaluationPeriods",
+    "FailureThreshold", "HealthThreshold", "MemorySize", "MinimumCompressionSize", "Period",
+    "Port", "RequestInterval", "ReservedConcurrentExecutions", "TTL", "Threshold",
+    "ThrottlingBurstLimit", "ThrottlingRateLimit", "Timeout", "WaitPeriodMs", "Weight",
 })  # fmt: skip
 _BOOLEANS = frozenset({
     "DisableExecuteApiEndpoint", "Disabled", "EnableSNI", "EvaluateTargetHealth", "Inverted",

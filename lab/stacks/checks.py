@@ -1,10 +1,11 @@
-"""What API Gateway, Route 53 and ARC would refuse, found in the resolved resources.
+"""What API Gateway, CloudWatch, Route 53 and ARC would refuse, found in the resolved resources.
 
 Each check takes all resources and gives the reasons for refusing, one line each. Sources: the
 `ChangeBatch` and `ResourceRecordSet` pages of the Route 53 API reference ("you can't create
 failover records with the same name and type as records with another routing policy"), the
 `RoutingControl`, `SafetyRule` and `ControlPanel` pages of the recovery control configuration API
-reference, and the "Set up a Regional custom domain name" page of the API Gateway guide.
+reference, the "Set up a Regional custom domain name" page of the API Gateway guide, and the
+"Monitoring a CloudWatch alarm" page of the Route 53 developer guide.
 
 Downside: only what matters to routing is checked; everything else is cfn-lint's business.
 """
@@ -187,6 +188,47 @@ def _health_checks(index: Index) -> Iterator[str]:
                 yield f"{_at(resource)}: there is no health check {child}"
 
 
+_SIMPLE_STATISTICS = ("Average", "Maximum", "Minimum", "SampleCount", "Sum")
+
+
+def _followed_alarms(index: Index) -> Iterator[str]:
+    """Route 53 follows simple alarms only: one metric of standard resolution, N out of N."""
+    alarms = {(a.region, a.physical_id): a for a in index.all("AWS::CloudWatch::Alarm")}
+    for resource in index.all("AWS::Route53::HealthCheck"):
+        identifier = resource.properties.get("HealthCheckConfig", {}).get("AlarmIdentifier")
+        if identifier is None:
+            continue
+        name, region = identifier.get("Name"), identifier.get("Region")
+        at, alarm = _at(resource), alarms.get((str(region), str(name)))
+        if alarm is None:
+            yield f"{at}: there is no alarm {name} in {region}"
+            continue
+        yield from (f"{at}: the alarm {name} {reason}" for reason in _not_simple(alarm))
+
+
+def _not_simple(alarm: Resource) -> Iterator[str]:
+    given = alarm.properties
+    periods = given.get("EvaluationPeriods")
+    if "Metrics" in given:
+        yield "uses metric math, which no health check can follow"
+    elif given.get("Statistic") not in _SIMPLE_STATISTICS:
+        yield f"has none of the statistics {', '.join(_SIMPLE_STATISTICS)}"
+    if given.get("DatapointsToAlarm", periods) != periods:
+        yield "is one of M out of N, which no health check can follow"
+    if given.get("Period", 60) < 60:
+        yield "has a high resolution, which no health check can follow"
+
+
+def _unique_alarms(index: Index) -> Iterator[str]:
+    """A name is one alarm's in its region: a second one would take the first one's place."""
+    places: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for alarm in index.all("AWS::CloudWatch::Alarm"):
+        places[alarm.region, alarm.physical_id].append(_at(alarm))
+    for (region, name), found in places.items():
+        if len(found) > 1:
+            yield f"alarm {name!r} is made {len(found)} times in {region}: {', '.join(found)}"
+
+
 def _controls(index: Index) -> Iterator[str]:
     clusters = index.ids(_ARC + "Cluster")
     panels = index.ids(_ARC + "ControlPanel")
@@ -281,6 +323,8 @@ CHECKS: tuple[Callable[[Index], Iterator[str]], ...] = (
     _record_sets,
     _record_references,
     _health_checks,
+    _followed_alarms,
+    _unique_alarms,
     _controls,
     _safety_rules,
     _custom_domains,

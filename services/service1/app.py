@@ -14,6 +14,7 @@ from typing import Any
 from regional import App
 
 app = App("service1")
+app.deep()
 
 METHODS = ("DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT")
 

@@ -13,6 +13,7 @@ import time
 from regional import App, Problem
 
 app = App("service2")
+app.deep()
 
 MAX_MILLISECONDS = 15_000
 

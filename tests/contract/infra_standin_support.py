@@ -60,8 +60,8 @@ class WholeAws(FakeAws):
             self.roles_of_stacks[given["StackName"]] = given["RoleARN"]
         return answer
 
-    def cloudformation_describe_stacks(self, region: str, StackName: str) -> Any:
-        answer = super().cloudformation_describe_stacks(region, StackName)
+    def cloudformation_describe_stacks(self, region: str, **given: Any) -> Any:
+        answer = super().cloudformation_describe_stacks(region, **given)
         for stack in answer["Stacks"]:
             if stack["StackName"] in self.roles_of_stacks:
                 stack["RoleARN"] = self.roles_of_stacks[stack["StackName"]]
@@ -258,6 +258,8 @@ class LocalDeployment(LocalAws):
             given = self.change_set_stacks.get(params["ChangeSetName"], "")
         if not given:
             yield Permission(action, "*")
+            if request.operation.name == "DescribeStacks":  # all of them
+                yield Permission("cloudformation:ListStacks", "*")
             return
         name = given.rsplit("/", 2)[1] if given.startswith("arn:") else given
         stack = f"arn:aws:cloudformation:{request.region}:{ACCOUNT}:stack/{name}/1"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
 import ssl
 import threading
 import time
@@ -23,6 +24,20 @@ import trustme
 
 HOST = "api.example.test"
 REGIONS = ("us-east-1", "us-west-2")
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def with_own_port(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """For several processes a port of their own: Locust's usual one is taken by a run beside it."""
+    if "--processes" not in arguments:
+        return arguments
+    port = str(free_port())
+    return (*arguments, "--master-port", port, "--master-bind-port", port)
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:

@@ -30,6 +30,8 @@ import yaml
 from iam_actions_support import kinds, record
 from iam_support import listed
 
+from infra.cloudformation import CALLERS_OWN
+
 ROOT = Path(__file__).resolve().parents[2]
 POLICIES = ROOT / "infra/policies"
 TEMPLATES = ROOT / "infra/templates"
@@ -41,6 +43,8 @@ PARTS: Mapping[str, frozenset[str]] = {
     "database": frozenset({"database", "global-database", "secrets"}),
 }
 """Policy -> its templates; the first has all that are in no other. A policy has a limited size."""
+NOT_OF_THE_ROLE = frozenset(template.removesuffix(".yaml") for template in CALLERS_OWN)
+"""Templates whose stacks are made with the caller's permissions."""
 ACCOUNT, REGIONS = "111122223333", ("us-east-1", "us-west-2")
 LABEL = "example-com"
 TAGGED = {"StringEquals": {"aws:ResourceTag/two-region-api:domain": "example.com"}}
@@ -234,7 +238,7 @@ _Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 def types_of(part: str) -> set[str]:
     """Resource types of the templates of a part."""
-    of_others = frozenset[str]().union(*PARTS.values())
+    of_others = NOT_OF_THE_ROLE.union(*PARTS.values())
     found = set()
     for path in TEMPLATES.glob("*.yaml"):
         if path.stem in PARTS[part] or (part == "traffic" and path.stem not in of_others):

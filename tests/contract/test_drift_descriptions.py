@@ -123,6 +123,7 @@ def test_membership_is_what_the_schemas_call_fixed_at_creation() -> None:
 
 def test_the_fakes_replace_what_the_schemas_say_is_replaced() -> None:
     for kind, name in infra_aws_fakes._REPLACING:
-        assert name in named(kind, "createOnlyProperties"), (kind, name)
+        fixed = {path.split("/")[2] for path in schema(kind)["createOnlyProperties"]}
+        assert name in fixed, (kind, name)
     for kind, name in infra_aws_fakes._CONDITIONAL:
         assert name in named(kind, "conditionalCreateOnlyProperties"), (kind, name)

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loadtest_world import REGIONS, World, wait_until
+from loadtest_world import REGIONS, World, free_port, wait_until, with_own_port
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCUST = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest" / "locustfile.py")]
@@ -42,6 +41,7 @@ class Run:
         """`environment` changes the variables; None takes one away."""
         self.folder = world.folder
         known = {name: value for name, value in os.environ.items() if "LOCUST" not in name}
+        arguments = with_own_port(arguments)
         known |= {
             "RECOVERY_FILE": str(world.recovery_file),
             "API_URL": world.url,
@@ -220,12 +220,6 @@ def test_single_services_can_be_picked_and_defaults_come_from_recovery_json(worl
     assert requests > 0
     # Every connection carried one request only.
     assert requests <= report["sockets"][world.east.address] <= requests + 1
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def test_the_web_ui_shows_which_region_answers(world: World) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from loadtest_todo_world import TodoWorld
-from loadtest_world import REGIONS, wait_until
+from loadtest_world import REGIONS, wait_until, with_own_port
 
 from loadtest.operations import read_ledger
 
@@ -48,7 +48,7 @@ class Run:
             [
                 *(sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest" / "locustfile.py")),
                 *("--headless", "--only-summary", "--report", str(self.folder / "load.json")),
-                *("--ledger", str(self.folder / "ledger.jsonl"), *arguments),
+                *("--ledger", str(self.folder / "ledger.jsonl"), *with_own_port(arguments)),
             ],
             cwd=self.folder,
             env=known,

@@ -27,6 +27,7 @@ POLICIES: dict[str, dict[str, Any]] = {
 PAGE = (ROOT / "docs/permissions.md").read_text()
 NO_OPERATIONS = {
     "cloudformation:TagResource", "iam:PassRole", "lambda:InvokeFunction",
+    "s3:DeleteObjectVersion", "s3:ListBucketVersions",
 }  # fmt: skip
 """Actions that are asked for by operations of another name."""
 KINDS = kinds()

@@ -1,7 +1,8 @@
 """Which quota of AWS ends first, and at how many services: counted in the resolved templates.
 
 `first_quota(size)` gives the quota of which a topology of that many services uses the greatest
-share; `ends_at` the largest size that a quota allows. docs/quotas.md has the numbers and where they
+share; `ends_at` the largest size that a quota allows; both for one switch that all services have
+("arc" unless said otherwise). docs/quotas.md has the numbers and where they
 come from, and is compared here.
 
 Downside: the quotas are AWS's defaults of a whole account; other things in the account count as
@@ -24,7 +25,7 @@ import pytest
 from gateway.openapi import render
 from infra.stacks import Application, Stack, Step, parameters_of, stack_list
 from infra.templates import template
-from infra.topology import Service, Topology
+from infra.topology import API, SWITCHES, Service, Topology
 from lab.model import Deployment
 from lab.stacks import PackagedApplication, deploy
 
@@ -71,12 +72,16 @@ class Picture:
 
 
 @functools.cache
-def picture(size: int, all_with_data: bool = False) -> Picture:
-    """service1, then health and todo, then further services; data only for todo, or for all."""
+def picture(size: int, all_with_data: bool = False, switch: str = "arc") -> Picture:
+    """service1, then health and todo, then further services; data only for todo, or for all, and
+    for none with the switch "health"."""
     names = ["service1", "health", "todo", *(f"service-{n:03}" for n in range(4, size + 1))][:size]
-    with_data = set(names) if all_with_data else {"todo"}
-    services = {n: Service(n, database="aurora" if n in with_data else "") for n in names}
-    topology = Topology("example.test", REGIONS, services)
+    with_data = set(names) if all_with_data else {"todo"} if switch != "health" else set()
+    services = {
+        n: Service(n, database="aurora" if n in with_data else "", switch=switch) for n in names
+    }
+    api = Service(API, switch="arc" if switch == "arc" else "alarm")
+    topology = Topology("example.test", REGIONS, services, api)
     steps = stack_list(topology)
     packages = {
         (s.folder, s.region): PackagedApplication(sam(s.folder), Path("/nowhere"))
@@ -121,7 +126,7 @@ def _rules_per_panel(seen: Picture) -> int:
 
 def _most(seen: Picture, kind: str) -> int:
     found = seen.deployment.of_type(f"AWS::Route53RecoveryControl::{kind}")
-    return max(Counter(r.properties["ControlPanelArn"] for r in found).values())
+    return max(Counter(r.properties["ControlPanelArn"] for r in found).values(), default=0)
 
 
 def _records(seen: Picture) -> int:
@@ -168,14 +173,26 @@ def _roles(seen: Picture) -> int:
     return in_stacks + seen.of("AWS::Serverless::Function")
 
 
+def _alarms(seen: Picture) -> int:
+    made = {
+        name: sum(r["Type"] == "AWS::CloudWatch::Alarm" for r in document["Resources"].values())
+        for name, document in seen.templates.items()
+    }
+    counts: Counter[str] = Counter()
+    for step in seen.steps:
+        if isinstance(step, Stack):
+            counts[step.region] += made[step.template]
+    return max(counts.values())
+
+
 @dataclass(frozen=True)
 class Quota:
     name: str
     limit: int
     count: Callable[[Picture], int]
 
-    def share(self, size: int) -> float:
-        return self.count(picture(size)) / self.limit
+    def share(self, size: int, switch: str = "arc") -> float:
+        return self.count(picture(size, switch=switch)) / self.limit
 
 
 ARC = "AWS::Route53RecoveryControl::"
@@ -194,6 +211,7 @@ QUOTAS = (
     Quota("ARC: safety rules in a panel", 20, _rules_per_panel),
     Quota("Route 53: health checks", 200, lambda p: p.of("AWS::Route53::HealthCheck")),
     Quota("Route 53: records in a zone", 10_000, _records),
+    Quota("CloudWatch: alarms in a region", 5_000, _alarms),
     Quota("API Gateway: resources of the external API", 300, _resources_of_the_api),
     Quota(
         "API Gateway: custom domains in a region",
@@ -213,35 +231,40 @@ FAR = 200
 """Sizes above are not looked at."""
 
 
-def first_quota(size: int) -> tuple[Quota, float]:
+def first_quota(size: int, switch: str = "arc") -> tuple[Quota, float]:
     """The quota that a topology of `size` services uses most of, and its share of it. One that no
     service is counted in (clusters, safety rules in a panel) is not of interest."""
-    growing = [q for q in QUOTAS if q.count(picture(size + 8)) > q.count(picture(size))]
-    first = max(growing, key=lambda quota: quota.share(size))
-    return first, first.share(size)
+    now, later = (picture(each, switch=switch) for each in (size, size + 8))
+    growing = [q for q in QUOTAS if q.count(later) > q.count(now)]
+    first = max(growing, key=lambda quota: quota.share(size, switch))
+    return first, first.share(size, switch)
 
 
 @functools.cache
-def ends_at(quota: Quota) -> int | None:
+def ends_at(quota: Quota, switch: str = "arc") -> int | None:
     """The largest number of services within the quota; None if it is FAR away, or there is none.
 
     Counts grow evenly from some size on, so that two sizes give a guess that is then stepped to.
     """
-    low, high = (quota.count(picture(size)) for size in (10, 30))
+    low, high = (quota.count(picture(size, switch=switch)) for size in (10, 30))
     if high == low:
         return None
     guess = 30 + int((quota.limit - high) * 20 / (high - low))
     if guess >= FAR:
         return None
-    while quota.share(guess) > 1:
+    while quota.share(guess, switch) > 1:
         guess -= 1
-    while quota.share(guess + 1) <= 1:
+    while quota.share(guess + 1, switch) <= 1:
         guess += 1
     return guess
 
 
-def exceeded(size: int) -> dict[str, int]:
-    return {q.name: q.count(picture(size)) for q in QUOTAS if q.share(size) > 1}
+def exceeded(size: int, switch: str = "arc") -> dict[str, int]:
+    return {
+        q.name: q.count(picture(size, switch=switch))
+        for q in QUOTAS
+        if q.share(size, switch) > 1
+    }
 
 
 # --- 1, 4 and 50 services
@@ -285,6 +308,65 @@ def test_with_a_database_for_every_service_the_panels_still_end_first() -> None:
     assert counts["ARC: routing controls in a cluster"] == 4 * 48 + 2
     assert counts["ARC: safety rules in a panel"] == 6
     assert not [quota.name for quota in QUOTAS if counts[quota.name] > quota.limit]
+
+
+# --- the cheaper switches
+
+
+@pytest.mark.parametrize(("switch", "checks"), [("arc", 2), ("alarm", 2), ("health", 6)])
+def test_health_checks_of_a_service_by_its_switch(switch: str, checks: int) -> None:
+    seen = picture(4, switch=switch)
+
+    assert seen.of("AWS::Route53::HealthCheck") == 4 * checks + 2  # and of the external API
+    assert seen.of(f"{ARC}Cluster") == (switch == "arc")
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+@pytest.mark.parametrize("size", SIZES)
+def test_both_regions_resolve_with_every_switch(size: int, switch: str) -> None:
+    seen = picture(size, switch=switch)
+
+    alarms = [s for s in seen.steps if s.name.startswith("takeover-")]
+    assert len(alarms) == (0 if switch == "arc" else 2 * (size + 1))
+    for region in REGIONS:
+        assert seen.of("AWS::Serverless::Api", region) == size
+
+
+CHECKS = "Route 53: health checks"
+FIRST = {
+    "arc": ("ARC: control panels in a cluster", 48),
+    "alarm": ("CloudFormation: bytes of a template, in a request", 50),
+    "health": (CHECKS, 33),
+}
+"""Switch -> the quota that ends first, and after how many services; bytes to one digit."""
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_the_first_quota_to_end_with_each_switch(switch: str) -> None:
+    sizes = {q.name: at for q in QUOTAS if (at := ends_at(q, switch)) is not None}
+    first = min(sizes, key=lambda name: sizes[name])
+    number = round(sizes[first], -1) if "bytes" in first else sizes[first]
+
+    assert (first, number) == FIRST[switch]
+    assert exceeded(sizes[first], switch) == {}
+    assert first in exceeded(sizes[first] + 1, switch)
+
+
+def test_health_checks_end_at_99_services_with_alarms_and_at_33_that_move_by_themselves() -> None:
+    (checks,) = [quota for quota in QUOTAS if quota.name == CHECKS]
+
+    assert [ends_at(checks, switch) for switch in SWITCHES] == [99, 99, 33]
+    assert checks.count(picture(33, switch="health")) == 200
+
+
+def test_the_page_has_a_row_for_each_switch() -> None:
+    text = (ROOT / "docs/quotas.md").read_text()
+
+    for switch, (first, number) in FIRST.items():
+        kind = "AWS::Route53::HealthCheck"
+        more, fewer = (picture(size, switch=switch).of(kind) for size in (5, 4))
+        number_text = f"about {number}" if "bytes" in first else str(number)
+        assert f"| `{switch}` | {more - fewer} | {number_text} | {first} |" in text
 
 
 # --- docs/quotas.md

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-NUMBERS = set(range(1, 67))
+NUMBERS = set(range(1, 80))
 
 
 def marked_numbers() -> set[int]:

@@ -37,6 +37,7 @@ _REPLACING = {
     ("AWS::RDS::DBCluster", "KmsKeyId"),
     ("AWS::RDS::GlobalCluster", "SourceDBClusterIdentifier"),
     ("AWS::RDS::GlobalCluster", "GlobalClusterIdentifier"),
+    ("AWS::Route53::HealthCheck", "HealthCheckConfig"),  # its Type, which is all that changes here
     ("AWS::Route53RecoveryControl::ControlPanel", "ClusterArn"),
 }
 _CONDITIONAL = {("AWS::RDS::DBCluster", "GlobalClusterIdentifier")}
@@ -83,6 +84,18 @@ class FakeChangeSet:
     tags: dict[str, str]
     changes: list[dict[str, Any]]
     new: bool
+
+
+def _described(stack: FakeStack) -> dict[str, Any]:
+    return {
+        "StackName": stack.name,
+        "StackId": stack.id,
+        "CreationTime": NOW,
+        "StackStatus": stack.status,
+        "Outputs": _pairs("Output", stack.outputs),
+        "Parameters": _pairs("Parameter", stack.parameters),
+        "Tags": [{"Key": k, "Value": v} for k, v in stack.tags.items()],
+    }
 
 
 class FakeClient:
@@ -165,7 +178,10 @@ class FakeAws(FakeServices):
                 return stack
         raise error("ValidationError", f"Stack with id {name} does not exist")
 
-    def cloudformation_describe_stacks(self, region: str, StackName: str) -> Any:
+    def cloudformation_describe_stacks(self, region: str, StackName: str = "") -> Any:
+        if not StackName:
+            listed = [s for s in self.stacks.values() if s.region == region]
+            return {"Stacks": [_described(s) for s in listed if s.status != "DELETE_COMPLETE"]}
         stack = self._find(region, StackName)
         if stack.looks:
             stack.looks -= 1
@@ -174,19 +190,7 @@ class FakeAws(FakeServices):
         if stack.status == "DELETE_COMPLETE" and StackName == stack.name:
             del self.stacks[region, stack.name]
             raise error("ValidationError", f"Stack with id {StackName} does not exist")
-        return {
-            "Stacks": [
-                {
-                    "StackName": stack.name,
-                    "StackId": stack.id,
-                    "CreationTime": NOW,
-                    "StackStatus": stack.status,
-                    "Outputs": _pairs("Output", stack.outputs),
-                    "Parameters": _pairs("Parameter", stack.parameters),
-                    "Tags": [{"Key": k, "Value": v} for k, v in stack.tags.items()],
-                }
-            ]
-        }
+        return {"Stacks": [_described(stack)]}
 
     def _arrive(self, stack: FakeStack) -> None:
         stack.status, stack.next = stack.next, ""

@@ -41,6 +41,8 @@ class FakeServices:
         """Names of rules that are still PENDING, for one look each."""
         self.functions: dict[tuple[str, str], dict[str, Any]] = {}
         self.apis: dict[tuple[str, str], dict[str, Any]] = {}
+        self.alarms: dict[tuple[str, str], dict[str, Any]] = {}
+        """(region, name) -> take-over alarm."""
         self.invoked: list[tuple[str, str, Any]] = []
         self.dead_endpoints: set[str] = set()
 
@@ -56,7 +58,7 @@ class FakeServices:
     def add_controls(self, document: Mapping[str, Any]) -> None:
         """Every control of a recovery document, Off as new ones are."""
         for entry in document["services"].values():
-            arns = [*entry["routing_controls"].values()]
+            arns = [*entry.get("routing_controls", {}).values()]
             arns += entry.get("database", {}).get("routing_controls", {}).values()
             self.states |= dict.fromkeys(arns, "Off")
 
@@ -126,6 +128,31 @@ class FakeServices:
     def _answers(self, region: str) -> None:
         if region in self.dead_endpoints:
             raise error("EndpointTemporarilyUnavailableException", "try another one")
+
+    # ---- CloudWatch
+
+    def add_alarms(self, document: Mapping[str, Any]) -> None:
+        """Every take-over alarm of a recovery document; nothing was published yet."""
+        for entry in document["services"].values():
+            for one in entry.get("takeover", {}).values():
+                self.alarms[one["region"], one["alarm"]] = {
+                    "AlarmName": one["alarm"],
+                    "Namespace": one["namespace"],
+                    "MetricName": one["metric"],
+                    "Dimensions": [
+                        {"Name": name, "Value": value}
+                        for name, value in one["dimensions"].items()
+                    ],
+                    "StateValue": "INSUFFICIENT_DATA",
+                }
+
+    def cloudwatch_describe_alarms(
+        self, region: str, AlarmNames: list[str], AlarmTypes: list[str], MaxRecords: int
+    ) -> Any:
+        assert AlarmTypes == ["MetricAlarm"]
+        assert 0 < len(AlarmNames) <= MaxRecords <= 100
+        found = [self.alarms.get((region, name)) for name in AlarmNames]
+        return {"MetricAlarms": [alarm for alarm in found if alarm]}
 
     # ---- others
 

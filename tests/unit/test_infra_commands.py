@@ -298,3 +298,79 @@ def test_an_interruption_says_how_to_go_on(shell: Shell, capsys: Capture) -> Non
 
     assert shell.run("deploy") == commands.INTERRUPTED
     assert "The same command again continues" in capsys.readouterr().err
+
+
+def test_what_is_no_longer_declared_is_shown_and_taken_down(shell: Shell, capsys: Capture) -> None:
+    shell.applications()
+    assert shell.run("deploy") == 0
+    declared = load_topology(shell.folder / "topology.toml")
+    old = Stack("routing-old", "us-west-2", "routing.yaml")
+    name = stack_name(declared, old)
+    shell.aws.stacks["us-west-2", name] = FakeStack(
+        name, "us-west-2", "CREATE_COMPLETE", {"Resources": {}}, tags=tags(declared, old)
+    )
+    capsys.readouterr()
+
+    assert shell.run("plan", "--live") == 0
+    assert "no longer declared: routing-old (us-west-2)" in capsys.readouterr().out
+    assert shell.run("destroy", "--leftovers") == 3
+    shown = capsys.readouterr().out
+    assert "1 stack and 0 applications" in shown
+    code = shown.rstrip().rpartition(" ")[2]
+    assert shell.run("destroy", "--leftovers", "--confirm", code) == 0
+
+    assert "the rest stands as it was" in capsys.readouterr().out
+    assert shell.aws.stacks["us-west-2", name].status == "DELETE_COMPLETE"
+    assert shell.aws.stack("routing-a").status == "CREATE_COMPLETE"
+    assert shell.run("destroy", "--leftovers") == 0
+    assert "nothing that is no longer declared" in capsys.readouterr().out
+
+
+def test_from_arc_to_alarms_and_without_the_cluster(shell: Shell, capsys: Capture) -> None:
+    shell.applications()
+    assert shell.run("deploy") == 0
+    shell.topology(
+        f'domain = "{DOMAIN}"\nregions = ["us-east-1", "us-west-2"]\n[api]\nswitch = "alarm"\n'
+        '[services.a]\nswitch = "alarm"\n'
+    )
+    change = "routing-a (us-west-2): its switch would change from arc to alarm"
+    capsys.readouterr()
+
+    assert shell.run("plan", "--live") == 1
+    shown = capsys.readouterr().out
+    assert f"refused: {change}" in shown
+    assert "no longer declared: cluster (us-west-2), $1,825.00 a month\n" in shown
+    assert shell.run("destroy", "--leftovers") == 1  # routing-a still has its controls there
+    assert "infra --topology" in capsys.readouterr().err
+
+    assert shell.run("deploy") == 1
+    assert change in capsys.readouterr().err
+    assert not any("takeover" in name for name in shell.aws.executed)
+
+    allowed = ("--allow-replacement", "routing-a", "--allow-replacement", "routing-api")
+    assert shell.run("deploy", *allowed) == 0
+    out = capsys.readouterr().out
+    assert "cluster (us-west-2), $1,825.00 a month; infra destroy --leftovers deletes it" in out
+    assert shell.run("destroy", "--leftovers") == 3
+    code = capsys.readouterr().out.rstrip().rpartition(" ")[2]
+    assert shell.run("destroy", "--leftovers", "--confirm", code) == 0
+    assert "delete cluster" in shell.aws.executed
+    capsys.readouterr()
+    assert shell.run("plan", "--live") == 0
+    assert "no longer declared" not in capsys.readouterr().out
+
+    for region, other in (("us-east-1", "us-west-2"), ("us-west-2", "us-east-1")):
+        for name in ("a", "api"):
+            alarm = f"shop-example-domain-com-{name}-from-{other}"
+            shell.aws.alarms[region, alarm] = {
+                "AlarmName": alarm, "Namespace": "TwoRegionApi", "MetricName": "TakeOver",
+                "Dimensions": [
+                    {"Name": "Domain", "Value": DOMAIN}, {"Name": "Service", "Value": name},
+                    {"Name": "Region", "Value": other},
+                ],
+                "StateValue": "OK",
+            }  # fmt: skip
+    file = shell.folder / "recovery.json"
+    assert shell.run("export", "--file", str(file)) == 0
+    assert json.loads(file.read_text())["cluster_endpoints"] == []
+    assert "a: in us-east-1, not taken over" in capsys.readouterr().out

@@ -13,7 +13,8 @@ from infra.errors import DeployError, FailedError, PendingError, UnexpectedAnswe
 from infra.exporting import ON, export, first_states
 from infra.recovery import RecoveryError, recovery_document
 from infra.stacks import Application, Stack, stack_list
-from infra.topology import Topology
+from infra.takeovers import active_region, described
+from infra.topology import Service, Topology
 from lab.stacks import deploy
 
 TOPOLOGY = topology(database=True)
@@ -158,3 +159,127 @@ def test_what_is_not_deployed_is_named(tmp_path: Path) -> None:
         export(rig.aws, TOPOLOGY, {}, rig.path, rig.lines.append, rig.time.pace())
 
     assert not rig.path.exists()
+
+
+# ---- services with another switch
+
+MIXED = topology(
+    a=Service("a"), b=Service("b", switch="alarm"), c=Service("c", switch="health")
+)
+CHEAP = Topology(
+    MIXED.domain, MIXED.regions, {"b": Service("b", switch="alarm")}, Service("api", switch="alarm")
+)
+
+
+class SwitchesRig(Rig):
+    """The same with a topology of its own, and its alarms in CloudWatch."""
+
+    def __init__(self, path: Path, declared: Topology) -> None:
+        super().__init__(path)
+        self.declared, self.outputs = declared, outputs_of(declared)
+        self.aws.states.clear()
+        endpoints = [{"region": "x", "url": "https://x/v1"}]
+        self.document = recovery_document(declared, self.outputs, endpoints)
+        self.aws.add_controls(self.document)
+        self.aws.add_alarms(self.document)
+
+    def export(self) -> dict[str, Any]:
+        return export(
+            self.aws, self.declared, self.outputs, self.path, self.lines.append, self.time.pace()
+        )
+
+    def take(self, service: str, *regions: str) -> None:
+        """Takes the service out of these regions and of no others."""
+        for region, one in self.document["services"][service]["takeover"].items():
+            state = "ALARM" if region in regions else "OK"
+            self.aws.alarms[one["region"], one["alarm"]]["StateValue"] = state
+
+    def line(self, service: str) -> str:
+        (found,) = [line for line in self.lines if line.startswith(f"{service}: ")]
+        return found.removeprefix(f"{service}: ")
+
+
+def test_only_services_of_arc_are_switched_on_and_nothing_is_published(tmp_path: Path) -> None:
+    rig = SwitchesRig(tmp_path, MIXED)
+
+    document = rig.export()
+
+    assert json.loads(rig.path.read_text()) == document
+    assert len(document["cluster_endpoints"]) == 3
+    assert [len(call["UpdateRoutingControlStateEntries"]) for call in rig.updates()] == [2, 2]
+    assert "switched On: 2 services; were On already: 0; read back: all as wanted" in rig.lines
+    assert {name for _, _, name, _ in rig.aws.calls if _is_cloudwatch(name)} == {"describe_alarms"}
+    assert rig.line("b") == f"in {EAST}, not taken over"
+    assert rig.line("c").startswith(f"in {EAST}, not taken over; Route 53 moves it when")
+
+
+def _is_cloudwatch(name: str) -> bool:
+    return "alarm" in name or "metric" in name
+
+
+def test_without_arc_nobody_asks_for_it(tmp_path: Path) -> None:
+    rig = SwitchesRig(tmp_path, CHEAP)
+
+    document = rig.export()
+
+    assert document["cluster_endpoints"] == []
+    assert {service for service, *_ in rig.aws.calls} == {"cloudwatch"}
+    assert not any("switched On" in line for line in rig.lines)
+
+
+@pytest.mark.parametrize(
+    ("taken", "active", "text"),
+    [
+        ((), EAST, "in us-east-1, not taken over"),
+        ((EAST,), WEST, "in us-west-2, taken over from us-east-1"),
+        ((WEST,), EAST, "in us-east-1, but taken over from us-west-2: a move to us-east-1 clears"),
+        (
+            (EAST, WEST), EAST,
+            "in us-east-1, but taken over from us-east-1 and us-west-2: a move to us-east-1",
+        ),
+    ],
+)  # fmt: skip
+def test_where_a_service_is(
+    tmp_path: Path, taken: tuple[str, ...], active: str, text: str
+) -> None:
+    rig = SwitchesRig(tmp_path, CHEAP)
+    rig.take("b", *taken)
+
+    rig.export()
+
+    assert active_region(CHEAP.regions, taken) == active
+    assert rig.line("b").startswith(text)
+
+
+def test_an_alarm_that_is_missing_or_watches_something_else(tmp_path: Path) -> None:
+    rig = SwitchesRig(tmp_path, CHEAP)
+    takeover = rig.document["services"]["b"]["takeover"]
+    del rig.aws.alarms[WEST, takeover[EAST]["alarm"]]
+    rig.aws.alarms[EAST, takeover[WEST]["alarm"]]["Dimensions"].pop()
+
+    with pytest.raises(FailedError) as caught:
+        rig.export()
+
+    assert "there is no alarm shop-example-domain-com-b-from-us-east-1" in caught.value.reason
+    assert "from-us-west-2 (us-east-1) watches another metric" in caught.value.reason
+    assert caught.value.next_step.startswith(
+        "delete the stack of takeover-b-us-west-2, takeover-b-us-east-1, infra deploy, then: infra"
+    )
+    assert rig.path.exists()
+
+
+def test_more_alarms_than_one_call_takes(tmp_path: Path) -> None:
+    services = {f"s{n:03}": Service(f"s{n:03}", switch="alarm") for n in range(60)}
+    api = Service("api", switch="alarm")
+    rig = SwitchesRig(tmp_path, Topology(MIXED.domain, MIXED.regions, services, api))
+
+    rig.export()
+
+    sizes = [len(p["AlarmNames"]) for _, _, n, p in rig.aws.calls if n == "describe_alarms"]
+    assert sizes == [61, 61]
+    assert len(rig.lines) == 1 + 61
+
+    rig.aws.calls.clear()
+    names = [f"n{n}" for n in range(230)]
+    assert described(rig.aws, EAST, names, "infra export") == {}
+    assert [len(p["AlarmNames"]) for _, _, _, p in rig.aws.calls] == [100, 100, 30]

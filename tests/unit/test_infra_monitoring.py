@@ -20,9 +20,9 @@ TOPOLOGY = Topology(
 CHECK = "01234567-89ab-cdef-0123-456789abcdef"
 
 
-def bodies(name: str) -> dict[str, str]:
+def bodies(name: str, topology: Topology = TOPOLOGY) -> dict[str, str]:
     """Logical id -> resolved body of every dashboard that the step `name` makes."""
-    step = next(s for s in stack_list(TOPOLOGY) if s.name == name)
+    step = next(s for s in stack_list(topology) if s.name == name)
     assert isinstance(step, Stack)
     values = {}
     for key, value in step.parameters.items():
@@ -32,7 +32,7 @@ def bodies(name: str) -> dict[str, str]:
             values[key] = ",".join(f"{CHECK[:-1]}{n}" for n in range(len(value)))
         else:
             values[key] = "db-shop-com" if "Proxy" in key else CHECK
-    document = template(step.template, TOPOLOGY)
+    document = template(step.template, topology)
     # What the lab does not imitate it does not return, so the bodies are asked for as outputs.
     outputs = {
         logical_id: {
@@ -46,6 +46,17 @@ def bodies(name: str) -> dict[str, str]:
     _, found = StackRun("stack", step.region, prepared, values, faults).resolve()
     assert faults == []
     return found
+
+
+MIXED = Topology(
+    "shop.com",
+    REGIONS,
+    {
+        "a": Service("a"),
+        "b": Service("b", switch="alarm"),
+        "c": Service("c", switch="health"),
+    },
+)
 
 
 def test_every_api_has_its_alarms() -> None:
@@ -107,3 +118,51 @@ def test_the_overview_has_all_services() -> None:
     assert labels == [f"{s} {r}" for r in REGIONS for s in ("a", "todo", "api")]
     assert [w["region"] for w in widgets] == ["us-east-1", *("us-east-1",) * 2, *("us-west-2",) * 2]
     assert "${" not in body
+
+
+@pytest.mark.parametrize(
+    ("service", "title"),
+    [
+        ("a", "a: active region (1 = On)"),
+        ("b", "b: 1 = not taken over; the primary answers unless it alone is 0"),
+        ("c", "c: 1 = healthy and not taken over; the primary answers unless it alone is 0"),
+        ("api", "api: active region (1 = On)"),
+    ],
+)
+def test_the_title_says_what_the_checks_of_this_switch_mean(service: str, title: str) -> None:
+    widgets = json.loads(bodies(f"dashboard-{service}", MIXED)["Service"])["widgets"]
+
+    assert widgets[0]["properties"]["title"] == title
+
+
+def test_what_is_shown_are_the_checks_of_the_records_whatever_the_switch() -> None:
+    steps = {s.name: s for s in stack_list(MIXED)}
+
+    for service in ("a", "b", "c", "api"):
+        for role in ("Primary", "Secondary"):
+            name = f"{role}HealthCheckId"
+            reference = OutputRef(f"routing-{service}", name)
+            assert steps[f"dashboard-{service}"].values[name] == reference
+            shown = steps["overview"].values[f"{name}s"]
+            assert isinstance(shown, tuple)
+            assert reference in shown
+
+
+@pytest.mark.parametrize(
+    ("topology", "title"),
+    [
+        (TOPOLOGY, "active region of every service (1 = On)"),
+        (MIXED, "which records may answer (1); of two the primary's does, and of none, too"),
+    ],
+)
+def test_the_overviews_title_is_true_for_all_of_them(topology: Topology, title: str) -> None:
+    widgets = json.loads(bodies("overview", topology)["Overview"])["widgets"]
+
+    assert widgets[0]["properties"]["title"] == title
+
+
+def test_a_take_over_alarm_is_none_of_those_that_only_show() -> None:
+    resources = template("alarms.yaml", MIXED)["Resources"]
+    alarms = [b["Properties"] for b in resources.values() if b["Type"] == "AWS::CloudWatch::Alarm"]
+
+    assert "TwoRegionApi" not in {alarm["Namespace"] for alarm in alarms}

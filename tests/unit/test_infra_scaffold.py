@@ -64,6 +64,18 @@ def test_a_service_is_a_folder_a_test_and_a_line(project: Path) -> None:
     assert '@"${NAMESERVER%:*}"' in texts
 
 
+def test_switches_of_other_services_stay_where_they_are(project: Path) -> None:
+    text = DECLARATION.replace("[services.service1]\n", '[services.service1]\nswitch = "health"\n')
+    text += 'switch = "alarm"\n\n[api]\nswitch = "alarm"\n'
+    (project / "topology.toml").write_text(text)
+
+    make_service(project, "orders")
+
+    found = load_topology(project / "topology.toml")
+    switches = {entry.name: entry.switch for entry in found.entries}
+    assert switches == {"service1": "health", "todo": "alarm", "orders": "arc", "api": "alarm"}
+
+
 def test_making_it_again_changes_nothing(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

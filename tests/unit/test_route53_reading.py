@@ -131,7 +131,23 @@ def test_alias_with_the_wrong_zone_id() -> None:
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({"Type": "CLOUDWATCH_METRIC"}, "CLOUDWATCH_METRIC needs CloudWatch"),
+        ({"Type": "CLOUDWATCH_METRIC"}, "no AlarmIdentifier"),
+        (
+            {"Type": "CLOUDWATCH_METRIC", "AlarmIdentifier": {"Name": "a"}},
+            "AlarmIdentifier has no Region",
+        ),
+        (
+            {
+                "Type": "CLOUDWATCH_METRIC",
+                "AlarmIdentifier": {"Name": "a", "Region": "us-east-1"},
+                "InsufficientDataHealthStatus": "Perhaps",
+            },
+            "none of Healthy, Unhealthy, LastKnownStatus",
+        ),
+        (
+            {"Type": "CALCULATED", "AlarmIdentifier": {"Name": "a", "Region": "us-east-1"}},
+            "AlarmIdentifier does not go with CALCULATED",
+        ),
         ({"Type": "PING"}, "Type 'PING' is none of"),
         ({"Type": "RECOVERY_CONTROL"}, "no RoutingControlArn"),
         ({"Type": "CALCULATED", "ChildHealthChecks": ["x"]}, "child x does not exist"),

@@ -156,6 +156,14 @@ def test_a_wrong_list_of_dependencies_stops_the_start(text: str, faults: list[st
     assert all(fault in str(raised.value) for fault in faults)
 
 
+@pytest.mark.parametrize("name", ["service1", "service2"])
+def test_a_service_that_needs_nothing_is_well_in_depth(name: str) -> None:
+    with loaded(name) as app:
+        status, headers, body = call(app, "/deep")
+    assert (status, headers["Cache-Control"], headers["X-Region"]) == (200, "no-store", "us-east-1")
+    assert body == {"service": name, "region": "us-east-1", "checks": {}, "status": "ok"}
+
+
 # --- configuration
 
 

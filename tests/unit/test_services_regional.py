@@ -1,5 +1,6 @@
 """The shared layer: region, problem documents, logs, tracing."""
 
+import importlib
 import json
 import logging
 import sys
@@ -57,6 +58,36 @@ def sample(package: Any) -> Any:
         return Response({"Code": 1, "reason": "mine"}, status_code=409)
 
     return app
+
+
+def broken_check() -> None:
+    raise RuntimeError(SECRET)
+
+
+def test_the_deep_check_names_all_that_does_not_work_and_no_secret(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with regional() as package:
+        app = package.App("sample")
+        app.deep({"table": lambda: "7 rows", "queue": broken_check, "cache": broken_check})
+        answer = call(app, "/deep")
+    document = assert_problem(answer, 503)
+    assert document["detail"] == "2 of 3 checks failed: cache, queue"
+    assert answer[1]["Retry-After"] == "5"
+    assert {n: (c["status"], c["detail"]) for n, c in document["checks"].items()} == {
+        "table": ("ok", "7 rows"),
+        "queue": ("failed", "RuntimeError"),
+        "cache": ("failed", "RuntimeError"),
+    }
+    assert SECRET in capsys.readouterr().out  # the log has the reason
+
+
+def test_the_deep_check_is_well_when_everything_works() -> None:
+    with regional() as package:
+        app = package.App("sample")
+        app.deep({"table": lambda: None})
+        status, _, document = call(app, "/deep")
+    assert (status, document["status"], document["checks"]["table"]["status"]) == (200, "ok", "ok")
 
 
 def assert_problem(answer: tuple[int, dict[str, str], Any], status: int) -> dict[str, Any]:
@@ -355,3 +386,87 @@ def test_chalices_exceptions_can_still_be_raised(app: Any) -> None:
         raise BadRequestError("so not")
 
     assert assert_problem(call(app, "/bad"), 400)["detail"] == "so not"
+
+
+# --- the hold of a standby
+
+HOLD = {
+    "host": "orders.example.test",
+    "check": "https://orders.us-east-1.example.test/deep",
+    "namespace": "TwoRegionApi",
+    "metric": "TakeOver",
+    "dimensions": {"Domain": "example.test", "Service": "orders", "Region": "us-east-1"},
+}
+
+
+class Watched:
+    """A hold with a clock and another region that are set by hand."""
+
+    def __init__(self, package: Any, is_well: bool = True) -> None:
+        module = importlib.import_module("regional.hold")
+        self.now, self.is_well, self.asked, self.lines = 100.0, is_well, [], []
+        settings = module.Settings.read(json.dumps(HOLD))
+        self.hold = module.Hold(settings, self.lines.append, self._ask, lambda: self.now)
+
+    def _ask(self, url: str, timeout: float) -> bool:
+        assert 0 < timeout <= 1
+        self.asked.append(url)
+        return self.is_well
+
+
+def test_a_standby_that_users_reach_while_the_other_region_is_down_takes_over() -> None:
+    with regional() as package:
+        watched = Watched(package, is_well=False)
+        watched.hold.served("orders.example.test", lambda: 1_700_000_000_000)
+    (line,) = watched.lines
+    document = json.loads(line)
+    assert line.endswith("\n")
+    assert watched.asked == [HOLD["check"]]
+    assert document["TakeOver"] == 1
+    assert {k: document[k] for k in ("Domain", "Service", "Region")} == HOLD["dimensions"]
+    (directive,) = document["_aws"]["CloudWatchMetrics"]
+    assert directive == {
+        "Namespace": "TwoRegionApi",
+        "Dimensions": [["Domain", "Service", "Region"]],
+        "Metrics": [{"Name": "TakeOver"}],
+    }
+    assert document["_aws"]["Timestamp"] == 1_700_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("host", "is_well"),
+    [("orders.example.test", True), ("orders.us-west-2.example.test", False), ("", False)],
+)
+def test_neither_a_request_nor_a_failed_check_alone_takes_over(host: str, is_well: bool) -> None:
+    with regional() as package:
+        watched = Watched(package, is_well)
+        watched.hold.served(host)
+    assert watched.lines == []
+
+
+def test_the_other_region_is_not_asked_at_every_request() -> None:
+    with regional() as package:
+        watched = Watched(package, is_well=False)
+        for second in range(25):
+            watched.now = 100.0 + second
+            watched.hold.served("orders.example.test:8443")
+    assert len(watched.asked) == 3
+    assert len(watched.lines) == 3
+
+
+def test_a_service_tells_its_hold_of_every_request() -> None:
+    with regional(HOLD=json.dumps(HOLD)) as package:
+        app = sample(package)
+        told: list[str] = []
+        app.hold.served = told.append
+        call(app, headers={"Host": ["orders.example.test"]})
+    assert told == ["orders.example.test"]
+
+
+def test_a_wrong_hold_stops_the_start() -> None:
+    with regional(HOLD='{"host": "a"}') as package, pytest.raises(TypeError):
+        sample(package)
+
+
+def test_without_a_hold_nothing_is_asked(app: Any) -> None:
+    assert app.hold is None

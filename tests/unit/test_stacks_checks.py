@@ -312,3 +312,46 @@ def test_all_reasons_come_out_at_once() -> None:
     found = reasons(record("1", HealthCheckId="x"), record("2"), rule("r", panel="x"), domain("b"))
 
     assert len(found) == 5
+
+
+def following(**changes: Any) -> list[str]:
+    """The reasons against a health check that follows an alarm with these properties."""
+    simple = {
+        "MetricName": "M", "Namespace": "N", "Statistic": "Maximum", "Period": 60,
+        "EvaluationPeriods": 2, "Threshold": 1,
+    }  # fmt: skip
+    properties = {k: v for k, v in {**simple, **changes}.items() if v is not None}
+    alarm = resource("AWS::CloudWatch::Alarm", "taken", **properties)
+    config = {
+        "Type": "CLOUDWATCH_METRIC", "AlarmIdentifier": {"Name": "taken", "Region": alarm.region},
+    }  # fmt: skip
+    check = resource("AWS::Route53::HealthCheck", "follows", HealthCheckConfig=config)
+    return reasons(alarm, check)
+
+
+@pytest.mark.semantics(78)
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, None),
+        ({"DatapointsToAlarm": 2}, None),
+        ({"DatapointsToAlarm": 1}, "is one of M out of N"),
+        ({"Period": 10}, "high resolution"),
+        ({"Statistic": None, "ExtendedStatistic": "p90"}, "none of the statistics"),
+        ({"Statistic": None, "Metrics": [{"Id": "e", "Expression": "1"}]}, "metric math"),
+    ],
+)  # fmt: skip
+def test_a_health_check_follows_simple_alarms_only(
+    changes: dict[str, Any], expected: str | None
+) -> None:
+    found = following(**changes)
+    assert (found == []) if expected is None else (expected in found[0])
+
+
+@pytest.mark.semantics(78)
+def test_an_alarm_is_looked_for_in_the_region_that_is_named() -> None:
+    config = {"Type": "CLOUDWATCH_METRIC", "AlarmIdentifier": {"Name": "a", "Region": "eu-west-1"}}
+    check = resource("AWS::Route53::HealthCheck", "follows", HealthCheckConfig=config)
+    alarm = resource("AWS::CloudWatch::Alarm", "a", Statistic="Sum", EvaluationPeriods=1)
+    assert "there is no alarm a in eu-west-1" in reasons(alarm, check)[0]
+    assert "made 2 times in us-west-2" in reasons(alarm, alarm)[0]

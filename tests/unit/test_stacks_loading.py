@@ -380,7 +380,7 @@ def test_unsupported_types_are_named_all_at_once() -> None:
     templates = {
         "t.yaml": {
             "Resources": {
-                "Bucket": {"Type": "AWS::S3::Bucket"},
+                "Table": {"Type": "AWS::DynamoDB::Table"},
                 "Zone": {"Type": "AWS::Route53::HostedZone"},
                 "Queue": {"Type": "AWS::SQS::Queue"},
             }
@@ -393,7 +393,7 @@ def test_unsupported_types_are_named_all_at_once() -> None:
         resolve(steps, templates, {("a", "us-west-2"): PackagedApplication(sam, Path("/code"))})
 
     assert caught.value.reasons == (
-        "web: Bucket: AWS::S3::Bucket",
+        "web: Table: AWS::DynamoDB::Table",
         "web: Queue: AWS::SQS::Queue",
         "app: Rule: AWS::Events::Rule",
     )

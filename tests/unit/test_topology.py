@@ -195,6 +195,7 @@ def test_each_entry_has_a_switch_of_its_own(tmp_path: Path) -> None:
     assert topology.switched_by("arc") == ()
     assert topology.services["health"].records == "weighted"
     assert topology.services["health"].checked_path == "/"
+    assert [entry.holds for entry in topology.entries] == [True, False, False]
 
 
 def test_what_is_not_asked_for_is_off(tmp_path: Path) -> None:
@@ -225,6 +226,8 @@ def test_options_and_pipeline_are_read(tmp_path: Path) -> None:
         ('[services.health]\nswitch = "arm"', ".switch: 'arm'; known are arc, alarm, health"),
         ('[services.todo]\nswitch = "health"\ndatabase = "aurora"', "without its database"),
         ('[services.health]\nrecords = "weighted"', ".records: only a service with switch"),
+        ('[services.health]\nfailback = "automatic"', ".failback: only a service with switch"),
+        ('[services.health]\nswitch = "health"\nfailback = "no"', ".failback: 'no'; known are"),
         ('[services.health]\nhealth_path = "/"', ".health_path: only a service with switch"),
         (
             '[services.health]\nswitch = "health"\nrecords = "latency"',

@@ -16,16 +16,21 @@ Gateway answers it with 403 and without `X-Region`.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from logging import INFO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chalice import Chalice, Response
 
 from regional import log
 from regional.problem import Problem
 from regional.tracing import Tracer
+
+if TYPE_CHECKING:
+    from regional.deep import Checks
+    from regional.hold import Hold
 
 _CHALICE_ERROR = {"Code", "Message"}
 REGION_HEADER = "X-Region"
@@ -50,6 +55,11 @@ class App(Chalice):
         )
         self.log_handler = log.configure(self.log, self.service, self.region)
         self.tracer = Tracer(self.log, patch)
+        self.hold: Hold | None = None
+        if environment.get("HOLD"):
+            from regional import hold
+
+            self.hold = hold.Hold(hold.Settings.read(environment["HOLD"]), sys.stdout.write)
         self.register_middleware(self._problems, "http")
 
     def route(self, path: str, **kwargs: Any) -> Callable[..., Any]:
@@ -58,6 +68,30 @@ class App(Chalice):
         if "GET" in methods and "HEAD" not in methods:
             methods.append("HEAD")
         return super().route(path, methods=methods, **kwargs)
+
+    def deep(self, checks: Checks | None = None) -> None:
+        """Answers `GET /deep`: 200 when all of `checks` (`regional.deep`) pass, else 503."""
+
+        def deep() -> Response:
+            return self._deep(checks or {})
+
+        self.route("/deep")(deep)
+
+    def _deep(self, checks: Checks) -> Response:
+        from regional import deep  # a cold start of / need not pay for it
+
+        found = deep.results(checks, self.log)
+        failed = deep.failed(found)
+        answer = {"service": self.service, "region": self.region, "checks": found}
+        headers = {"Cache-Control": "no-store"}
+        if not failed:
+            return Response({**answer, "status": "ok"}, headers, 200)
+        raise Problem(
+            503,
+            f"{len(failed)} of {len(found)} checks failed: {', '.join(failed)}",
+            headers={**headers, "Retry-After": "5"},
+            **answer,
+        )
 
     @property
     def request_id(self) -> str:
@@ -78,6 +112,8 @@ class App(Chalice):
         method, path = (request.method, request.path) if request else ("", "")
         if method == "HEAD":
             answer["body"] = ""
+        if self.hold is not None and request:
+            self.hold.served(request.headers.get("host", ""))
         self.tracer.end(subsegment, status >= 500, region=self.region, status=status)
         if self.log.isEnabledFor(INFO):
             self.log_handler.write(
