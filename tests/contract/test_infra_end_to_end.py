@@ -29,9 +29,12 @@ from provider_permissions_support import PARTS, needless, schema, types_of
 from infra.stacks import stack_list
 from infra.steps import Application, Stack
 
-pytestmark = pytest.mark.skipif(
-    not (ROOT / "services/todo").is_dir(), reason="the service with a database was removed"
-)
+pytestmark = [
+    pytest.mark.timeout(300),  # 30 seconds on an idle machine
+    pytest.mark.skipif(
+        not (ROOT / "services/todo").is_dir(), reason="the service with a database was removed"
+    ),
+]
 STEPS = stack_list(DECLARED)
 STACKS = {(step.region, step.name) for step in STEPS if isinstance(step, Stack)}
 APPLICATIONS = [step.name for step in STEPS if isinstance(step, Application)]
@@ -59,7 +62,7 @@ def deployed_by_chalice(calls: list[Call]) -> set[str]:
 
 def test_ctrl_c_ends_the_command_at_once_and_it_says_how_to_go_on(world: World) -> None:
     run = world.runs["interrupted"]
-    assert run.code == 130
+    assert run.code == 130, run.out + run.err
     assert "The same command again continues." in run.err
     assert run.after["stacks"][WEST, "cluster"][0] == "CREATE_IN_PROGRESS"
     assert STACKS - run.after["stacks"].keys()
