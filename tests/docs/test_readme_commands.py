@@ -1,5 +1,5 @@
 """What the README tells a reader to type works, in that order, in a fresh copy of the project; and
-what the page about the lab does.
+what the pages about the lab and the switches do.
 
 Every `sh` block is run as it stands. Two lines are treated apart: `make test`, which would run this
 test again, and `make load`, which runs until it is stopped. The only settings are a free loopback
@@ -77,6 +77,14 @@ def test_the_examples_of_the_lab_page_work(clone: Clone) -> None:
         script = f".venv/bin/python - <<'PYTHON'\n{block}PYTHON\n" if is_python else block
         done = clone.sh(script, 120, LAB_ARGS=OWN_NETWORK)
         assert done.returncode == 0, f"{block}\n{done.stdout}"
+
+
+def test_the_example_of_the_switches_page_works(clone: Clone) -> None:
+    (block,) = fenced((ROOT / "docs/switches.md").read_text(), "sh")
+    done = clone.sh(block, 120)
+    assert done.returncode == 0, done.stdout
+    assert "service2 (alarm)" in done.stdout
+    assert "moves by itself" in done.stdout
 
 
 def need(*tools: str) -> None:
