@@ -77,7 +77,7 @@ def test_it_passes_lint_and_its_own_test(clone: Path) -> None:
     run(clone, [ruff, "check", "--no-cache", *NEW])
     run(clone, [ruff, "format", "--check", "--no-cache", *NEW])
     options = ["-q", "-p", "no:cacheprovider"]
-    assert "2 passed" in run(clone, [sys.executable, "-m", "pytest", *options, NEW[1]])
+    assert "3 passed" in run(clone, [sys.executable, "-m", "pytest", *options, NEW[1]])
 
 
 def test_it_passes_type_checks(clone: Path) -> None:
