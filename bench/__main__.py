@@ -29,6 +29,7 @@ BENCHMARKS = (
     "two_hops",
     "cold_start",
     "move",
+    "switches",
     "nameserver",
     "scale",
     "todo",
