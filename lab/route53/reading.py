@@ -56,13 +56,14 @@ def read(deployment: Deployment, targets: Mapping[str, Target]) -> Configuration
         for domain in deployment.of_type("AWS::ApiGateway::DomainName")
         if {"RegionalDomainName", "RegionalHostedZoneId"} <= domain.attributes.keys()
     }
+    ipv4_only = _ipv4_only(deployment)
     names = frozenset(normal_name(str(r.properties["Name"])) for r in hosted_zones.values())
     zones = []
     for zone_id, hosted in hosted_zones.items():
         name = normal_name(str(hosted.properties["Name"]))
         own = records[zone_id]
         found = record_faults(
-            zone_id, name, own, frozenset(checks), frozenset(targets), alias_zones
+            zone_id, name, own, frozenset(checks), frozenset(targets), alias_zones, ipv4_only
         )
         faults += found
         if not found:
@@ -71,6 +72,17 @@ def read(deployment: Deployment, targets: Mapping[str, Target]) -> Configuration
     if faults:
         raise DeploymentRefused(faults)
     return Configuration(tuple(zones), checks)
+
+
+def _ipv4_only(deployment: Deployment) -> frozenset[str]:
+    """API Gateway's names of the custom domains that are not dual stack; IPv4 is the default (API
+    Gateway guide, "IP address types for custom domain names")."""
+    return frozenset(
+        normal_name(str(domain.attributes["RegionalDomainName"]))
+        for domain in deployment.of_type("AWS::ApiGateway::DomainName")
+        if "RegionalDomainName" in domain.attributes
+        and domain.properties.get("EndpointConfiguration", {}).get("IpAddressType") != "dualstack"
+    )
 
 
 def _name_servers(hosted: Resource) -> tuple[str, ...]:

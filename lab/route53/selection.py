@@ -35,6 +35,18 @@ class Target:
     address: str
     region: str
 
+    def address_for(self, rtype: str) -> str | None:
+        """What an alias of type A or AAAA is answered with; None if there is no such address.
+
+        The lab's domains have IPv4 loopback addresses. As IPv6 address a domain has its own one
+        mapped (RFC 4291, section 2.5.5.2): a socket of AF_INET6 really connects to it, over IPv4,
+        on a machine without any IPv6 address.
+        """
+        is_ipv4 = ipaddress.ip_address(self.address).version == 4
+        if rtype == "AAAA" and is_ipv4:
+            return f"::ffff:{self.address}"
+        return self.address if is_ipv4 == (rtype == "A") else None
+
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
@@ -149,8 +161,8 @@ def _record_outcomes(
     if record.alias.hosted_zone_id == zone.id:
         members = zone.groups[record.alias.dns_name, record.type]
         return group_outcomes(members, zone, owner, conditions)
-    address = conditions.targets[record.alias.dns_name].address
-    if record.type != ("A" if ipaddress.ip_address(address).version == 4 else "AAAA"):
+    address = conditions.targets[record.alias.dns_name].address_for(record.type)
+    if address is None:
         return (Outcome(_WHOLE, (), "nodata"),)
     return (Outcome(_WHOLE, (RRset(owner, record.type, conditions.alias_ttl, (address,)),)),)
 

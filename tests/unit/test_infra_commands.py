@@ -85,7 +85,7 @@ def test_the_plan_for_a_program(shell: Shell, capsys: Capture) -> None:
     document = json.loads(capsys.readouterr().out)
     steps = {step["name"]: step for step in document["steps"]}
     assert steps["cluster"]["dollars_a_month"] == 1825.0
-    assert steps["routing-a"]["resources"] == 9  # without a database, whose conditions do not hold
+    assert steps["routing-a"]["resources"] == 11  # without a database, whose conditions do not hold
     total = sum(s["dollars_a_month"] for s in document["steps"])
     assert document["dollars_a_month"] == pytest.approx(total)
     assert shell.aws.calls == []
