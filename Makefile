@@ -42,9 +42,11 @@ destroy: ## show what AWS has of it and what would be lost (DESTROY_ARGS="--conf
 	@./setup.sh demo
 	@$(BIN)/infra destroy $(DESTROY_ARGS)
 
-lint:   ## ruff, mypy, import rules, CloudFormation
+lint:   ## ruff, mypy, import rules, CloudFormation (cfn-lint, checkov)
 	@./setup.sh dev
 	@$(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports --no-cache && $(BIN)/cfn-lint infra/templates/*.yaml
+	@./setup.sh checkov
+	@$(BIN)/python -m infra.scanning
 
 clean:  ## stop the lab and remove what was made here, but .venv
 	@if [ -x $(BIN)/lab ]; then $(BIN)/lab down; fi

@@ -1,12 +1,15 @@
 #!/bin/sh
 # Makes .venv in this checkout with everything that `make` needs. Called by the Makefile; safe to repeat.
-# usage: setup.sh GROUP     GROUP is a dependency group of pyproject.toml: demo, dev, or deploy, which
-#                           is all that the infra tool needs and brings no programs
+# usage: setup.sh GROUP     GROUP is a dependency group of pyproject.toml: demo, dev, checkov, or deploy,
+#                           which is all that the infra tool needs and brings no programs
+# checkov needs other versions of what the rest needs, so it gets .venv-checkov.
 set -eu
 cd "$(dirname "$0")"
 group=$1
-stamp=.venv/.installed-$group
-[ "$stamp" -nt pyproject.toml ] && [ "$stamp" -nt constraints.txt ] && exit 0
+venv=.venv constraints=constraints.txt
+[ "$group" != checkov ] || { venv=.venv-checkov; constraints=constraints-checkov.txt; }
+stamp=$venv/.installed-$group
+[ "$stamp" -nt pyproject.toml ] && [ "$stamp" -nt $constraints ] && exit 0
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -31,7 +34,7 @@ need() {
   PATH=$PATH:/usr/sbin:/usr/local/sbin command -v "$program" >/dev/null || install_packages "$why" "$@"
 }
 
-if [ "$group" != deploy ]; then
+if [ "$group" != deploy ] && [ "$group" != checkov ]; then
   need "The lab's databases need MariaDB's programs (no service is started)" mariadbd mariadb-server-core
   need "The lab's databases need MariaDB's client programs" mariadb-dump mariadb-client
 fi
@@ -51,12 +54,15 @@ done
 "$python" -c 'import venv, ensurepip' 2>/dev/null ||
   install_packages "Python's venv module is missing" "python3-venv"
 
-if ! [ -x .venv/bin/pip ]; then
-  say "making .venv with $("$python" --version)"
-  "$python" -m venv --clear .venv
+if ! [ -x $venv/bin/pip ]; then
+  say "making $venv with $("$python" --version)"
+  "$python" -m venv --clear $venv
 fi
-say "installing the packages of group $group into .venv (about a minute the first time)"
-.venv/bin/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1,<26.3'
-.venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-  --group "$group" --editable .
+say "installing the packages of group $group into $venv (about a minute the first time)"
+$venv/bin/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1,<26.3'
+project="--editable ."
+[ "$group" != checkov ] || project=
+# shellcheck disable=SC2086  # two words, or none
+$venv/bin/pip install --quiet --disable-pip-version-check --constraint $constraints \
+  --group "$group" $project
 touch "$stamp"

@@ -1,23 +1,17 @@
 """One attempt at one cluster endpoint, by botocore.
 
-botocore takes a tenth of a second to load and is imported at the first call, not before: `--help`
-and a mistyped name must answer at once. Its own retries are switched off; `arc` asks the next
-endpoint instead. Whether to go on is read from the error *code*: AWS's API reference and its
-service model disagree on the HTTP statuses of these errors.
+No attempt is repeated here; `arc` asks the next endpoint instead.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from failover.aws import CREDENTIAL_CODES, Clients, headers_of, seconds
 from failover.errors import CallRejected, CredentialsError, SafetyRuleRefusal
 from failover.ports import EndpointFailed
 from failover.recovery import Endpoint, Recovery
-
-if TYPE_CHECKING:
-    from botocore.client import BaseClient
 
 SERVICE = "route53-recovery-cluster"
 CONNECT_TIMEOUT = 1.0
@@ -33,25 +27,7 @@ FINAL_CODES = frozenset(
     }
 )
 """Another endpoint would say the same."""
-CREDENTIAL_CODES = frozenset(
-    {
-        "UnrecognizedClientException",
-        "InvalidClientTokenId",
-        "InvalidSignatureException",
-        "SignatureDoesNotMatch",
-        "ExpiredTokenException",
-        "ExpiredToken",
-        "MissingAuthenticationTokenException",
-        "MissingAuthenticationToken",
-        "IncompleteSignature",
-    }
-)
-
 NOT_ARC = "the answer is not ARC's; something else answers at this address"
-SET_CREDENTIALS = (
-    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_SESSION_TOKEN too for temporary ones), "
-    "or AWS_PROFILE"
-)
 
 
 def judge(
@@ -70,11 +46,7 @@ def judge(
 
 
 class BotocoreTransport:
-    """The four data-plane operations' two that are needed, through botocore.
-
-    Clients are made once per endpoint, under a lock because a session is not thread-safe; the
-    first costs about 50 ms, the others 2.
-    """
+    """The four data-plane operations' two that are needed, through botocore."""
 
     def __init__(
         self,
@@ -84,11 +56,7 @@ class BotocoreTransport:
         read_timeout: float = READ_TIMEOUT,
     ) -> None:
         self._recovery = recovery
-        self._timeouts = (connect_timeout, read_timeout)
-        self._lock = threading.Lock()
-        self._session: Any = None
-        self._credentials: Any = None
-        self._clients: dict[str, BaseClient] = {}
+        self._clients = Clients(SERVICE, connect_timeout, read_timeout)
 
     def list_states(self, endpoint: Endpoint) -> dict[str, bool]:
         states: dict[str, bool] = {}
@@ -114,99 +82,20 @@ class BotocoreTransport:
         )
 
     def _call(self, endpoint: Endpoint, operation: str, **parameters: Any) -> dict[str, Any]:
-        from botocore import exceptions
-
-        client = self._client(endpoint)
-        try:
-            answer: dict[str, Any] = getattr(client, operation)(**parameters)
-        except exceptions.ClientError as error:
-            raise self._judge(error.response) from error
-        except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
-            raise CredentialsError(f"no credentials: {error}", [SET_CREDENTIALS]) from error
-        except exceptions.ReadTimeoutError as error:
-            raise EndpointFailed(
-                f"no answer within {self._timeouts[1]:g} s", ambiguous=True
-            ) from error
-        except exceptions.ConnectTimeoutError as error:
-            raise EndpointFailed(f"no connection within {self._timeouts[0]:g} s") from error
-        except exceptions.HTTPClientError as error:
-            # The connection may have broken after the request was read.
-            refused = isinstance(error, exceptions.EndpointConnectionError | exceptions.SSLError)
-            raise EndpointFailed(short(error), ambiguous=not refused) from error
-        except exceptions.BotoCoreError as error:
-            # An answer that cannot be parsed comes from something that is no working endpoint.
-            raise EndpointFailed(short(error), ambiguous=True) from error
+        answer = self._clients.call(
+            endpoint.region, endpoint.url, operation, self._judge, **parameters
+        )
         if not _is_json(answer):
             raise EndpointFailed(NOT_ARC, ambiguous=True)
         return answer
 
-    def _judge(self, response: Mapping[str, Any]) -> Exception:
-        error = response.get("Error", {})
-        resource = response.get("resourceId")
-        headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        return judge(
-            self._recovery,
-            str(error.get("Code", "")),
-            str(error.get("Message") or response.get("message") or ""),
-            str(resource) if resource else None,
-            seconds(headers.get("retry-after")),
-        )
-
-    def _client(self, endpoint: Endpoint) -> BaseClient:
-        with self._lock:
-            client = self._clients.get(endpoint.url)
-            if client is None:
-                client = self._clients[endpoint.url] = self._make_client(endpoint)
-            return client
-
-    def _make_client(self, endpoint: Endpoint) -> BaseClient:
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-        from botocore.session import Session
-
-        try:
-            if self._session is None:
-                self._session = Session()
-                self._credentials = self._session.get_credentials()
-            if self._credentials is None:
-                raise CredentialsError(
-                    "there are no AWS credentials to sign with", [SET_CREDENTIALS]
-                )
-            connect, read = self._timeouts
-            client: BaseClient = self._session.create_client(
-                SERVICE,
-                region_name=endpoint.region,
-                endpoint_url=endpoint.url,
-                config=Config(
-                    retries={"total_max_attempts": 1},
-                    connect_timeout=connect,
-                    read_timeout=read,
-                ),
-            )
-        except BotoCoreError as error:
-            raise CredentialsError(f"the AWS configuration cannot be used: {error}") from error
-        return client
-
-
-def seconds(retry_after: str | None) -> float | None:
-    """A `Retry-After` header in seconds; None if there is none, or if it is a date."""
-    try:
-        return max(0.0, float(retry_after)) if retry_after else None
-    except ValueError:
-        return None
+    def _judge(self, code: str, text: str, answer: Mapping[str, Any]) -> Exception:
+        resource = answer.get("resourceId")
+        retry_after = seconds(headers_of(answer).get("retry-after"))
+        return judge(self._recovery, code, text, str(resource) if resource else None, retry_after)
 
 
 def _is_json(answer: Mapping[str, Any]) -> bool:
     """Does the answer call itself JSON? botocore takes any 200 for the success of an update,
     also the HTML of a proxy that wants somebody to log in."""
-    headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-    return "json" in headers.get("content-type", "json")
-
-
-def short(error: Exception) -> str:
-    """One line of a botocore error, without the URL that the reader already has."""
-    text = str(error).splitlines()[0]
-    for wordy in ("Could not connect to the endpoint URL",):
-        if text.startswith(wordy):
-            return "connection refused or unreachable"
-    return text if len(text) <= 160 else text[:157] + "..."
+    return "json" in headers_of(answer).get("content-type", "json")

@@ -16,9 +16,10 @@ from typing import NoReturn
 from failover.errors import EXIT_CODES, INTERRUPTED, FailoverError, UsageError
 
 DESCRIPTION = """\
-Moves services between regions by ARC routing controls, with data-plane calls only, and their
-databases by the RDS API of the region that is left. It needs recovery.json, AWS credentials and a
-network; for a service with a database also OPERATOR_CLIENT_SECRET."""
+Moves services between regions by ARC routing controls or by CloudWatch alarms, whichever each has
+in recovery.json, with data-plane calls only, and their databases by the RDS API of the region that
+is left. A service that moves by itself is held, or given back. It needs recovery.json, AWS
+credentials and a network; for a service with a database also OPERATOR_CLIENT_SECRET."""
 
 EPILOG = "exit codes:\n" + "\n".join(f"  {code:>3}  {text}" for code, text in EXIT_CODES.items())
 
@@ -71,7 +72,9 @@ def build_parser() -> argparse.ArgumentParser:
     status.add_argument(
         "--check", action="store_true", help="exit 4 when something is not as it should be"
     )
-    move = _command(commands, "move", "send the traffic of services to a region")
+    move = _command(
+        commands, "move", "send the traffic of services to a region; hold there what moves itself"
+    )
     move.add_argument("services", nargs="+", metavar="SERVICE", help="`api` is one, too")
     move.add_argument("--to", required=True, metavar="REGION", dest="target")
     evacuate = _command(commands, "evacuate", "send everything that a region serves elsewhere")
@@ -140,7 +143,7 @@ def _changing_options(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=15.0,
         metavar="SECONDS",
-        help="for reaching any cluster endpoint (default: 15)",
+        help="for reaching any cluster endpoint, or CloudWatch of a region (default: 15)",
     )
     parser.add_argument(
         "--wait",
@@ -148,6 +151,13 @@ def _changing_options(parser: argparse.ArgumentParser) -> None:
         default=90.0,
         metavar="SECONDS",
         help="for the target to be seen from outside (default: 90)",
+    )
+    parser.add_argument(
+        "--alarm-wait",
+        type=_seconds,
+        default=180.0,
+        metavar="SECONDS",
+        help="for a take-over alarm to stand as published (default: 180)",
     )
     parser.add_argument(
         "--database-wait",

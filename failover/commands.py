@@ -14,6 +14,7 @@ from failover import journal as journals
 from failover import move, plan, render, steps, verdict
 from failover.arc import CONSISTENCY, Cluster
 from failover.arc_transport import BotocoreTransport
+from failover.cloudwatch import BotocoreCloudWatch
 from failover.database_plan import Mode
 from failover.database_work import Work, stopped, work_for
 from failover.dns import resolver_for
@@ -22,16 +23,16 @@ from failover.errors import (
     INTERRUPTED,
     PRECONDITION,
     FailoverError,
-    NoEndpointError,
     PreconditionError,
     UsageError,
 )
 from failover.events import Event, Events
 from failover.observe import Observer, Snapshot
-from failover.observe_database import LOOK_TIMEOUT, DatabaseObserver
+from failover.observe_database import LOOK_TIMEOUT, DatabaseObserver, cause_of
+from failover.observe_takeover import TakeOverObserver
 from failover.operator_routes import HttpsOperator
-from failover.plan import Plan, Request
-from failover.ports import ArcTransport, Operator, Probe, Rds, Resolver
+from failover.plan import Plan, Request, Seen
+from failover.ports import ArcTransport, CloudWatch, Operator, Probe, Rds, Resolver
 from failover.probe import HttpProbe
 from failover.rds import BotocoreRds
 from failover.recovery import Recovery
@@ -57,6 +58,8 @@ class World:
     rds: Rds | None = None
     operator: Operator | None = None
     """Both, or databases cannot be asked."""
+    cloudwatch: CloudWatch | None = None
+    """Or alarms cannot be asked."""
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     close: Callable[[], None] = lambda: None
@@ -65,6 +68,12 @@ class World:
         if self.rds is None or self.operator is None:
             return None
         return DatabaseObserver(recovery, self.rds, self.operator)
+
+    def observer(self, recovery: Recovery, cluster: Cluster) -> Observer:
+        takeovers = TakeOverObserver(recovery, self.cloudwatch) if self.cloudwatch else None
+        return Observer(
+            recovery, cluster, self.resolver, self.probe, self.databases(recovery), takeovers
+        )
 
 
 def real_world(recovery: Recovery) -> World:
@@ -83,6 +92,7 @@ def real_world(recovery: Recovery) -> World:
         ask,
         rds=BotocoreRds(recovery),
         operator=operator,
+        cloudwatch=BotocoreCloudWatch(recovery),
         close=operator.close,
     )
 
@@ -93,22 +103,21 @@ def status(
     words: Sequence[str],
     world: World | None = None,
 ) -> int:
-    """Shows everything that can be seen. 0 if it could be read; 6 if no endpoint answered; with
-    `--check` 4 if something is not as it should be."""
+    """Shows everything that can be seen. 0 if it could be read; 6 if no endpoint answered, or no
+    alarm; with `--check` 4 if something is not as it should be."""
     plan.check_request(recovery, options.services, None, None, choose=False)
     world = world or real_world(recovery)
     events = Events()
     cluster = Cluster(recovery.cluster_endpoints, world.transport, events)
-    observer = Observer(recovery, cluster, world.resolver, world.probe, world.databases(recovery))
+    observer = world.observer(recovery, cluster)
     try:
         snapshot = observer.everything(options.services or recovery.services)
     finally:
         world.close()
     faults = render.status_faults(recovery, snapshot)
-    if snapshot.fault is not None:
-        code = snapshot.fault.exit_code
-    elif not snapshot.reading.states:
-        code = NoEndpointError.exit_code
+    unread = snapshot.unread()
+    if unread is not None:
+        code = unread.exit_code
     else:
         code = PRECONDITION if faults and options.check else DONE
     if options.json:
@@ -178,9 +187,7 @@ class _Change:
         self._events = world.events()
         self._events.listen(self._show)
         self._cluster = Cluster(recovery.cluster_endpoints, world.transport, self._events)
-        self._observer = Observer(
-            recovery, self._cluster, world.resolver, world.probe, world.databases(recovery)
-        )
+        self._observer = world.observer(recovery, self._cluster)
         self._works: dict[str, Work] = {}
         self._started_at = self._events.emit("command.started", command=list(words)).at
         self._words = list(words)
@@ -208,6 +215,7 @@ class _Change:
             read_back=min(CONSISTENCY, self._options.wait),
             need_probe=not self._options.without_target_probe,
             database_wait=self._options.database_wait,
+            alarm_wait=self._options.alarm_wait,
         )
         before = self._look_until_fit(options)
         assert self._plan is not None
@@ -243,15 +251,22 @@ class _Change:
             deadline=options.deadline,
             need_probe=options.need_probe,
             patience=self._patience(),
+            spare_others=self._request.region is not None,
         )
         self._before = before
         for region, cause in before.reading.causes.items():
             self._events.emit("arc.endpoint_failed", "", endpoint=region, cause=cause)
         states = before.reading.agreed()
         missing = plan.missing_controls(self._recovery, states, self._request.services)
-        if missing:
+        if missing and before.fault is None:
             raise PreconditionError("recovery.json and the cluster do not fit together:", missing)
-        whole = plan.make_plan(self._recovery, states, self._request, before.databases)
+        seen = Seen(
+            before.databases,
+            before.takeovers,
+            {name: view.dns_region() for name, view in before.views.items()},
+            cause_of(before.fault) if before.fault else "",
+        )
+        whole = plan.make_plan(self._recovery, states, self._request, seen)
         unfit = move.unfit_targets(whole, before, need_probe=options.need_probe)
         self._plan = plan.without(whole, unfit)
         self._warn(before)
@@ -275,7 +290,7 @@ class _Change:
     def _warn(self, before: Snapshot) -> None:
         """Says what is odd about the cluster before anything is changed."""
         answered = len(before.reading.states)
-        if answered < self._cluster.quorum:
+        if before.arc_asked and before.fault is None and answered < self._cluster.quorum:
             self._events.emit(
                 "warning", f"only {answered} of {self._cluster.size} ARC endpoints answered"
             )
@@ -286,6 +301,8 @@ class _Change:
         """A move is all or nothing; an evacuation saves what it can."""
         assert self._plan is not None
         nothing_left = not self._plan.moves and not self._plan.settled
+        if self._before is not None and self._before.fault and not self._plan.moves:
+            raise self._before.fault
         if self._plan.left_out and (self._request.region is None or nothing_left):
             raise PreconditionError(
                 "not every precondition is met, so nothing was changed:",
@@ -310,6 +327,8 @@ class _Change:
             options,
             before,
             self._world.sleep,
+            self._world.clock,
+            self._world.cloudwatch,
         )
         self._works = self._make_works(self._plan)
         self._events.listen(self._keep)
@@ -365,8 +384,10 @@ class _Change:
         else:
             lines += [f"  done: {step}" for step in run.done]
             accepted = [n for n, line in run.timelines.items() if line.accepted_ms is not None]
-            if accepted:
-                lines.append(f"  accepted by ARC: {', '.join(sorted(accepted))}")
+            for who, by_arc in (("ARC", True), ("CloudWatch", False)):
+                names = [n for n in accepted if self._recovery.services[n].has_arc is by_arc]
+                if names:
+                    lines.append(f"  accepted by {who}: {', '.join(sorted(names))}")
             lines += [f"  {line}" for line in stopped(self._works.values())]
             if run.current:
                 lines.append(f"  under way, perhaps done: {run.current}")
@@ -407,7 +428,7 @@ class _Change:
     def _keep(self, event: Event) -> None:
         """Brings the journal up to date with every step and every accepted change."""
         if self._journal is not None and event.kind.startswith(
-            ("step.", "arc.accepted", "database.")
+            ("step.", "arc.accepted", "takeover.", "database.")
         ):
             self._journal.write(self._document(None))
 

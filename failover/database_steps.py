@@ -4,7 +4,7 @@
     drain          planned: writes end in the old region       unplanned: best effort, 1.5 s
     promote        RDS makes the target the writer
     open-fence     a write through the target; from now on everybody's
-    (the four routing controls, in one update)
+    (the four routing controls, in one update; or the take-over alarm)
     see-writable   the target says that it writes
     after-loss     unplanned: where the lost rows are and how to go back
 
@@ -104,9 +104,9 @@ class LookAgain(_OfOne):
 
     def _tasks(self, run: Run) -> dict[tuple[str, str], Callable[[], object]]:
         work = self.work
-        tasks: dict[tuple[str, str], Callable[[], object]] = {
-            ("arc", ""): lambda: run.cluster.read(timeout=LOOK_SECONDS)
-        }
+        tasks: dict[tuple[str, str], Callable[[], object]] = {}
+        if work.service.has_arc:
+            tasks["arc", ""] = lambda: run.cluster.read(timeout=LOOK_SECONDS)
         for region in work.database.clusters:
             tasks["global", region] = partial(
                 work.rds.global_cluster, region, work.database.global_cluster
@@ -118,7 +118,9 @@ class LookAgain(_OfOne):
 
     def _enough(self, seen: Any) -> bool:
         """Of a region that is being given up nothing is waited for."""
-        needed = {("arc", ""), ("global", self.work.target), ("fence", self.work.target)}
+        needed = {("global", self.work.target), ("fence", self.work.target)}
+        if self.work.service.has_arc:
+            needed.add(("arc", ""))
         return self.work.mode is Mode.UNPLANNED and needed <= seen.keys()
 
 

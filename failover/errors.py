@@ -7,7 +7,8 @@
     │   ├── CredentialsError      4  there are no credentials to sign the calls with
     │   ├── RdsRefusal            4  RDS refuses: the clusters are not in a state for it
     │   └── FenceRefusal          4  the write fence refuses: it is further than the wanted state
-    ├── NoEndpointError           6  no cluster endpoint could be reached; the cause of each
+    ├── NoEndpointError           6  no cluster endpoint, or no CloudWatch that is needed, could be
+    │                                reached; the cause of each
     ├── CallRejected              1  AWS refuses the call itself (access, validation, not found)
     ├── DatabaseError             1  the database's part of a move did not come to its end
     └── NotTried                  1  left alone because an earlier step failed
@@ -37,7 +38,7 @@ EXIT_CODES: Mapping[int, str] = {
     REFUSED: "refused by a safety rule; nothing was changed",
     PRECONDITION: "a precondition is not met; nothing was changed",
     PARTLY: "partly done: something was changed, the rest failed or could not be confirmed",
-    NO_ENDPOINT: "no cluster endpoint could be reached",
+    NO_ENDPOINT: "no cluster endpoint could be reached, or no CloudWatch that is needed",
     INTERRUPTED: "interrupted by Ctrl-C; safe to run again",
 }
 """What `--help` and the runbook say of each exit code."""

@@ -20,7 +20,11 @@ from failover.plan import Plan, ServiceMove, States, active_regions
 from failover.recovery import Recovery
 from failover.render_database import look_document
 from failover.render_database import plan_document as database_plan_document
+from failover.render_takeover import look_document as takeover_document
+from failover.render_takeover import plan_document as takeover_plan_document
 from failover.steps import Run
+from failover.takeover import TakeOverLook
+from failover.takeover import active_regions as active_by_alarms
 
 FORMAT = 1
 JOURNALS = 50
@@ -74,6 +78,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
 def _move_document(move: ServiceMove) -> dict[str, Any]:
     return {
         "service": move.service.name,
+        "switch": move.service.switch,
         "from": list(move.sources),
         "to": move.target,
         "controls": [
@@ -86,26 +91,38 @@ def _move_document(move: ServiceMove) -> dict[str, Any]:
             }
             for e in move.entries
         ],
+        **takeover_plan_document(move),
         **({"database": database_plan_document(move.database)} if move.database else {}),
     }
 
 
 def snapshot_document(snapshot: Snapshot, recovery: Recovery) -> dict[str, Any]:
-    """What was seen: endpoints, and per service the controls and the views from outside."""
+    """What was seen: endpoints, and per service its switch and the views from outside."""
+    asked = len(recovery.cluster_endpoints) if snapshot.arc_asked else 0
     return {
-        "endpoints": reading_document(snapshot.reading, recovery),
+        "endpoints": reading_document(snapshot.reading, asked),
         "services": {
             name: {
+                "switch": recovery.services[name].switch,
                 "controls": {
                     region: control_text(snapshot.reading.agreed(), arn)
                     for region, arn in recovery.services[name].routing_controls.items()
                 },
+                **_takeover_document(name, snapshot, recovery),
                 **view_document(view),
                 **_database_document(name, snapshot, recovery),
             }
             for name, view in snapshot.views.items()
         },
     }
+
+
+def _takeover_document(name: str, snapshot: Snapshot, recovery: Recovery) -> dict[str, Any]:
+    service = recovery.services[name]
+    if service.has_arc:
+        return {}
+    look = snapshot.takeovers.get(name)
+    return {"takeover": takeover_document(service, look, recovery.regions)}
 
 
 def _database_document(name: str, snapshot: Snapshot, recovery: Recovery) -> dict[str, Any]:
@@ -139,9 +156,9 @@ def last_lag(directory: Path, service: str, region: str) -> str:
     return ""
 
 
-def reading_document(reading: Reading, recovery: Recovery) -> dict[str, Any]:
+def reading_document(reading: Reading, asked: int) -> dict[str, Any]:
     return {
-        "asked": len(recovery.cluster_endpoints),
+        "asked": asked,
         "answered": {region: {"ms": reading.ms.get(region)} for region in reading.states},
         "causes": dict(reading.causes),
         "disagreements": {
@@ -188,6 +205,16 @@ def on_off(is_on: bool | None) -> str:
     return "disputed" if is_on is None else ("On" if is_on else "Off")
 
 
+def active_now(name: str, snapshot: Snapshot, recovery: Recovery) -> tuple[str, ...]:
+    """The region to which a service's switch sends its traffic; none or several if it is odd."""
+    service = recovery.services[name]
+    if service.has_arc:
+        return active_regions(service, snapshot.reading.agreed())
+    positions = snapshot.takeovers.get(name, TakeOverLook()).positions(service)
+    leads_to = snapshot.views[name].dns_region()
+    return active_by_alarms(service, recovery.regions, positions, leads_to)
+
+
 def status_document(
     recovery: Recovery, snapshot: Snapshot, faults: list[str], command: list[str], exit_code: int
 ) -> dict[str, Any]:
@@ -197,10 +224,7 @@ def status_document(
         "command": command,
         "recovery_file": str(recovery.path),
         **snapshot_document(snapshot, recovery),
-        "active": {
-            name: list(active_regions(recovery.services[name], snapshot.reading.agreed()))
-            for name in snapshot.views
-        },
+        "active": {name: list(active_now(name, snapshot, recovery)) for name in snapshot.views},
         "faults": faults,
         "exit_code": exit_code,
     }

@@ -1,5 +1,6 @@
 """The steps of a move of traffic: an atomic update per batch, read-back, the look from outside.
-The steps of a database are put in front of its service's update.
+The steps of a database are put in front of its service's update. A service with an alarm has a
+step of its own instead of the update (`takeover_steps`).
 
 In front of them stands the preflight, which is a pure judgement of what was seen; between the two
 the operator is asked.
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 from failover.database_steps import after_update, before_update
 from failover.database_work import Work
 from failover.errors import SafetyRuleRefusal
-from failover.observe import Snapshot, Watch
+from failover.observe import Snapshot
 from failover.plan import Plan, ServiceMove
-from failover.steps import Check, Run, Step
+from failover.steps import Check, Run, Step, start_watch
+from failover.takeover_steps import PublishTakeOver, after_publishing
 
 
 def unfit_targets(plan: Plan, snapshot: Snapshot, *, need_probe: bool) -> dict[str, str]:
@@ -25,7 +27,10 @@ def unfit_targets(plan: Plan, snapshot: Snapshot, *, need_probe: bool) -> dict[s
         return {}
     target = plan.request.target
     unfit = {}
-    for name in (*(m.service.name for m in plan.moves), *plan.reasons_left_out):
+    # One that moves by itself can stand as wanted, and be away because the target is not well.
+    away = [m for m in plan.settled if m.automatic and m.sources != (m.target,)]
+    names = [m.service.name for m in (*plan.moves, *away)]
+    for name in (*names, *plan.reasons_left_out):
         view = snapshot.views[name]
         if not view.healthy(target):
             unfit[name] = f"{target} does not answer well: {view.pinned[target].answer.describe()}"
@@ -40,17 +45,23 @@ def steps_of(plan: Plan, works: Mapping[str, Work] | None = None) -> list[Step]:
     split = plan.request.region is not None
     works = works or {}
     steps: list[Step] = []
-    for number, moves in enumerate(plan.batches):
+    calls = 0
+    for moves in plan.groups:
         for move in moves:
             if move.database is not None:
                 steps += before_update(works[move.service.name])
-        steps.append(UpdateControls(moves, number, split))
+        if moves[0].takeover is not None:
+            steps.append(PublishTakeOver(moves[0]))
+        else:
+            steps.append(UpdateControls(moves, calls, split))
+            calls += 1
     concerned = (*plan.moves, *plan.settled)
     if not concerned:
         return []
-    steps.append(ReadBack(plan.moves))
+    steps.append(ReadBack(tuple(m for m in plan.moves if m.service.has_arc)))
+    # What is there at once comes before what takes an alarm a minute or two.
     after = [step for work in works.values() for step in after_update(work)]
-    return [*steps, *after, SeeFromOutside(concerned)]
+    return [*steps, *after, *after_publishing(plan.moves), SeeFromOutside(concerned)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +92,7 @@ class UpdateControls:
 
     def check(self, run: Run) -> Check:
         live = run.live(self.services)
-        needed = any(m.controls_needed for m in self.moves if m.service.name in live)
+        needed = any(m.switch_needed for m in self.moves if m.service.name in live)
         return Check.TO_DO if needed else Check.ALREADY_DONE
 
     def act(self, run: Run) -> None:
@@ -128,15 +139,6 @@ class UpdateControls:
 
     def observe(self, run: Run) -> None:
         """Seen by `ReadBack`, for all calls together."""
-
-
-def start_watch(run: Run, move: ServiceMove) -> None:
-    """Begins to watch a service from outside; `SeeFromOutside` collects what was seen."""
-    name = move.service.name
-    if name not in run.watches:
-        run.watches[name] = Watch(
-            run.observer, run.events, move.service, move.target, run.before.views[name]
-        ).start()
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,4 +251,5 @@ class SeeFromOutside:
                     f"no answer from {move.target} within {run.options.wait:g} s; last seen: {last}"
                 )
                 run.events.emit("probe.not_seen", f"{name}: {doubt}", service=name)
-                run.unconfirmed[name] = doubt
+                before = run.unconfirmed.get(name)
+                run.unconfirmed[name] = f"{before}; {doubt}" if before else doubt

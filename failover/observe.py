@@ -15,12 +15,14 @@ from urllib.parse import urlsplit
 
 from failover.arc import Cluster, Reading
 from failover.database import DatabaseLook
-from failover.errors import FailoverError
+from failover.errors import FailoverError, NoEndpointError
 from failover.events import Events
 from failover.observe_database import LAG_TIMEOUT, DatabaseObserver
 from failover.observe_database import LOOK_TIMEOUT as LOOK_SECONDS
+from failover.observe_takeover import TakeOverLooks, TakeOverObserver
 from failover.ports import Answer, Probe, Resolver, served_by
 from failover.recovery import Recovery, Service
+from failover.takeover import TakeOverLook
 from failover.together import Batch
 
 LOOK_TIMEOUT = 2.5
@@ -75,6 +77,22 @@ class Snapshot:
     """Why the cluster could not be read at all, although its endpoints are there."""
     databases: Mapping[str, DatabaseLook] = field(default_factory=dict)
     """service → its database, of those whose database can be asked."""
+    takeovers: Mapping[str, TakeOverLook] = field(default_factory=dict)
+    """service → its alarms, of those whose switch is not ARC."""
+    arc_asked: bool = True
+    """False: no service has anything to do with the recovery cluster."""
+
+    def unread(self) -> FailoverError | None:
+        """Why it is not known where services are: of a kind of switch nothing could be read."""
+        if self.fault is not None:
+            return self.fault
+        if self.arc_asked and not self.reading.states:
+            return NoEndpointError("no endpoint of the recovery cluster answered")
+        looks = self.takeovers.values()
+        if self.takeovers and not any(look.states for look in looks):
+            refused = next((look.refused for look in looks if look.refused), None)
+            return refused or NoEndpointError("CloudWatch answers in no region")
+        return None
 
 
 def region_of(addresses: Iterable[str], known: Mapping[str, Iterable[str]]) -> str | None:
@@ -105,8 +123,10 @@ class Observer:
         resolver: Resolver,
         probe: Probe,
         databases: DatabaseObserver | None = None,
+        takeovers: TakeOverObserver | None = None,
     ) -> None:
         self.databases = databases
+        self.takeovers = takeovers
         self.recovery = recovery
         self.cluster = cluster
         self.resolver = resolver
@@ -136,15 +156,19 @@ class Observer:
         services = [self.recovery.services[name] for name in names]
         looks = self._start(services, None)
         databases = self._start_databases(services, None)
+        takeovers = self._start_takeovers(services)
         started = time.monotonic()
-        reading, fault = Reading(), None
+        reading, fault, asked = Reading(), None, any(s.has_arc for s in services)
         try:
-            reading = self.cluster.read(everyone=True, timeout=timeout)
+            if asked:
+                reading = self.cluster.read(everyone=True, timeout=timeout)
         except FailoverError as error:
             fault = error
         looks.wait(max(0.0, timeout - (time.monotonic() - started)))
+        taken = takeovers.finish(None, 0) if takeovers else {}
         left = DATABASE_TIMEOUT - (time.monotonic() - started)
-        return Snapshot(reading, self._views(services, looks), fault, _looks(databases, left))
+        found = _looks(databases, left)
+        return Snapshot(reading, self._views(services, looks), fault, found, taken, asked)
 
     def around_move(
         self,
@@ -155,23 +179,39 @@ class Observer:
         need_probe: bool = True,
         database_timeout: float = DATABASE_TIMEOUT,
         patience: float = LOOK_SECONDS,
+        spare_others: bool = False,
     ) -> Snapshot:
-        """A quorum of endpoints, the target's probes, and the databases; of the rest, what comes
-        soon enough. `patience`: seconds for what other regions say of the databases.
+        """A quorum of endpoints, the target's probes, the alarms and the databases; of the rest,
+        what comes soon enough. `patience`: seconds for what other regions say of the latter two.
 
-        Raises NoEndpointError when no endpoint answers within `deadline` seconds.
+        The cluster is asked only if one of `names` is switched by it. Raises NoEndpointError when
+        no endpoint answers within `deadline` seconds; with `spare_others`, and only if there are
+        services that do without the cluster, that is the snapshot's `fault`.
         """
         services = [self.recovery.services[name] for name in names]
         looks = self._start(services, target)
         databases = self._start_databases(services, target, patience)
+        takeovers = self._start_takeovers(services)
         started = time.monotonic()
-        reading = self.cluster.read_until_answered(deadline)
+        asked = any(s.has_arc for s in services)
+        reading, fault = Reading(), None
+        try:
+            if asked:
+                reading = self.cluster.read_until_answered(deadline)
+        except FailoverError as error:
+            if not spare_others or all(s.has_arc for s in services):
+                raise
+            fault = error
         needed = {(s.name, target) for s in services} if need_probe else set()
         looks.wait(LOOK_TIMEOUT, lambda seen: needed <= seen.keys())
         looks.wait(GRACE)
+        taken = takeovers.finish(target, patience) if takeovers else {}
         left = database_timeout - (time.monotonic() - started)
         found = _looks(databases, left)
-        return Snapshot(reading, self._views(services, looks), None, found)
+        return Snapshot(reading, self._views(services, looks), fault, found, taken, asked)
+
+    def _start_takeovers(self, services: list[Service]) -> TakeOverLooks | None:
+        return self.takeovers.start([s.name for s in services]) if self.takeovers else None
 
     def _start_databases(
         self, services: list[Service], target: str | None, patience: float = LOOK_SECONDS

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from failover.arc_transport import seconds
+from failover.aws import seconds
 from failover.database import Depth, Fence, Heartbeat, Lag
 from failover.dns import SystemResolver
 from failover.errors import CallRejected, FenceRefusal

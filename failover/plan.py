@@ -4,18 +4,23 @@ A plan holds wanted states, never toggles: computing it again after an interrupt
 of the work, and none when everything is as wanted. Every control of a service that moves is named
 in its one transaction, also those that already stand right: a stale read can then not leave a
 service with both controls On or Off. The price is that ARC evaluates these no-op entries too.
+
+What is done to the alarms of a service without controls is judged in `takeover`, and what to a
+database in `database_plan`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from failover.database import DatabaseLook
 from failover.database_plan import DatabasePlan, Mode, Phase, judge
 from failover.errors import UsageError
-from failover.recovery import Recovery, Service
+from failover.recovery import HEALTH, Recovery, Service
+from failover.takeover import TakeOverLook, TakeOverPlan
+from failover.takeover import judge as judge_takeover
 
 BATCH_LIMIT = 10
 """Controls in one UpdateRoutingControlStates (developer guide, "Quotas for routing control")."""
@@ -69,26 +74,39 @@ class ServiceMove:
 
     service: Service
     sources: tuple[str, ...]
-    """Regions whose traffic control is On now: one, or none or several when something is odd."""
+    """Regions whose traffic control is On now: one, or none or several when something is odd.
+    Without controls: the region that answers now, or none if that is not known."""
     target: str
     entries: tuple[Entry, ...]
+    """Empty where the switch is not ARC."""
     database: DatabasePlan | None = None
     """None: it has none, or nothing of it could be asked."""
+    takeover: TakeOverPlan | None = None
+    """None: the switch is ARC."""
 
     @property
     def needed(self) -> bool:
         """A database that nobody can see is taken to be where its controls are: they are switched
         only after the database has taken a write there."""
         if self.database is None or self.database.phase is Phase.UNKNOWN:
-            return self.controls_needed
-        return self.controls_needed or self.database.needed
+            return self.switch_needed
+        return self.switch_needed or self.database.needed
 
     @property
-    def controls_needed(self) -> bool:
+    def switch_needed(self) -> bool:
+        if self.takeover is not None:
+            return self.takeover.needed
         return any(entry.current != entry.wanted for entry in self.entries)
 
     @property
+    def automatic(self) -> bool:
+        """Does Route 53 move it by itself?"""
+        return self.service.switch == HEALTH
+
+    @property
     def source(self) -> str:
+        if self.takeover is not None:
+            return self.takeover.source
         if any(entry.current is None for entry in self.entries):
             return "disputed"
         return describe_active(self.sources)
@@ -105,18 +123,28 @@ class Plan:
     """(service, why it is not moved although it was asked for)."""
 
     @property
-    def batches(self) -> tuple[tuple[ServiceMove, ...], ...]:
-        """One tuple per UpdateRoutingControlStates call.
+    def groups(self) -> tuple[tuple[ServiceMove, ...], ...]:
+        """What is switched together, in order: one tuple per UpdateRoutingControlStates call, or
+        one service that has an alarm.
 
-        A service with a database has a call of its own, right behind its database's part. A move
+        A service with a database has a group of its own, right behind its database's part. A move
         is all or nothing, so the databases, where more can go wrong, come first; an evacuation
         does not let anybody wait for them.
         """
         with_database = tuple((m,) for m in self.moves if m.database is not None)
-        others = batch([m for m in self.moves if m.database is None], lambda m: len(m.entries))
+        rest = [m for m in self.moves if m.database is None]
+        others = (
+            *batch([m for m in rest if m.service.has_arc], lambda m: len(m.entries)),
+            *((m,) for m in rest if not m.service.has_arc),
+        )
         if self.request.region is None:
             return (*with_database, *others)
         return (*others, *with_database)
+
+    @property
+    def batches(self) -> tuple[tuple[ServiceMove, ...], ...]:
+        """The groups that are an UpdateRoutingControlStates call."""
+        return tuple(group for group in self.groups if group[0].service.has_arc)
 
     @property
     def reasons_left_out(self) -> dict[str, str]:
@@ -185,25 +213,44 @@ def missing_controls(recovery: Recovery, states: States, services: Iterable[str]
     ]
 
 
-def make_plan(
-    recovery: Recovery,
-    states: States,
-    request: Request,
-    looks: Mapping[str, DatabaseLook] | None = None,
-) -> Plan:
-    """The plan for a checked `request`. Empty (`moves == ()`) exactly if the wanted states hold.
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a plan is made from, beside the states of the routing controls."""
 
-    `looks`: service → its database, of those whose database can be asked.
-    """
+    databases: Mapping[str, DatabaseLook] = field(default_factory=dict)
+    """service → its database, of those whose database can be asked."""
+    takeovers: Mapping[str, TakeOverLook] = field(default_factory=dict)
+    """service → its alarms, of those that have some."""
+    leads_to: Mapping[str, str | None] = field(default_factory=dict)
+    """service → the region to which DNS leads."""
+    arc_fault: str = ""
+    """Why nothing is known of routing controls, in a command that can do without them."""
+
+
+def make_plan(
+    recovery: Recovery, states: States, request: Request, seen: Seen | None = None
+) -> Plan:
+    """The plan for a checked `request`. Empty (`moves == ()`) exactly if the wanted states hold."""
+    seen = seen or Seen()
     moves, settled, left_out = [], [], []
     for name in dict.fromkeys(request.services):
         service = recovery.services[name]
+        if service.has_arc and seen.arc_fault:
+            left_out.append((name, seen.arc_fault))
+            continue
         target = _destination(service, states, request)
-        move = _move(service, states, target, _database_plan(service, looks or {}, target, request))
-        if not move.needed:
+        database = _database_plan(service, seen.databases, target, request)
+        if service.has_arc:
+            move = _move(service, states, target, database)
+        else:
+            look = seen.takeovers.get(name, TakeOverLook())
+            taken = judge_takeover(service, recovery.regions, target, look, seen.leads_to.get(name))
+            move = ServiceMove(service, taken.sources, target, (), database, taken)
+        reasons = list(move.takeover.refusals) if move.takeover else []
+        if not reasons and not move.needed:
             settled.append(move)
             continue
-        reasons = _unfit_database(move, request)
+        reasons += _unfit_database(move, request)
         left_out += [(name, reason) for reason in reasons]
         if not reasons:
             moves.append(move)
@@ -254,7 +301,7 @@ def without(plan: Plan, unfit: Mapping[str, str]) -> Plan:
     return Plan(
         plan.request,
         tuple(m for m in plan.moves if m.service.name not in unfit),
-        plan.settled,
+        tuple(m for m in plan.settled if m.service.name not in unfit),
         (*plan.left_out, *unfit.items()),
     )
 

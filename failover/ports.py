@@ -1,17 +1,17 @@
-"""The outside world as the tool sees it: five small protocols and the values they give.
+"""The outside world as the tool sees it: six small protocols and the values they give.
 
-The shell's implementations are in `arc_transport`, `dns`, `probe`, `rds` and `operator_routes`;
-tests pass their own.
+The shell's implementations are in `arc_transport`, `cloudwatch`, `dns`, `probe`, `rds` and
+`operator_routes`; tests pass their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from failover.database import Cluster, Depth, Fence, GlobalCluster, Lag, ProxyTarget
-from failover.recovery import Endpoint, Service
+from failover.recovery import Endpoint, Service, TakeOver
 
 
 class EndpointFailed(Exception):
@@ -106,6 +106,20 @@ def served_by(answer: Answer, addresses: Mapping[str, Iterable[str]]) -> str | N
         return answer.region
     owners = [region for region, known in addresses.items() if answer.address in set(known)]
     return owners[0] if len(owners) == 1 else None
+
+
+class CloudWatch(Protocol):
+    """One attempt at one region's CloudWatch.
+
+    Raises EndpointFailed where asking again may help; CallRejected or CredentialsError where it
+    cannot. Callable from several threads.
+    """
+
+    def publish(self, takeover: TakeOver, taken: bool) -> None:
+        """A data point for the metric that an alarm watches: is the region taken over?"""
+
+    def alarms(self, region: str, names: Sequence[str]) -> dict[str, str]:
+        """name → OK, ALARM or INSUFFICIENT_DATA, of those of `names` that there are."""
 
 
 class Rds(Protocol):

@@ -1,24 +1,19 @@
 """One attempt at one region's RDS API, by botocore.
 
-As in `arc_transport`: imported at the first call, botocore's retries off, judged by the error
-code. Loading the model of RDS takes a third of a second; looking at the database before anything is
+Loading the model of RDS takes a third of a second; looking at the database before anything is
 stopped pays for it. The address is the region's usual one unless recovery.json has another.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from failover.arc_transport import CREDENTIAL_CODES, SET_CREDENTIALS, short
+from failover.aws import CREDENTIAL_CODES, Clients
 from failover.database import Cluster, GlobalCluster, Member, Operation, ProxyTarget
 from failover.errors import CallRejected, CredentialsError, RdsRefusal
 from failover.ports import EndpointFailed
 from failover.recovery import Recovery
-
-if TYPE_CHECKING:
-    from botocore.client import BaseClient
 
 SERVICE = "rds"
 CONNECT_TIMEOUT = 1.0
@@ -72,7 +67,7 @@ def judge(code: str, text: str, region: str) -> Exception:
 
 
 class BotocoreRds:
-    """`ports.Rds`. A client per region, made under a lock because a session is not thread-safe."""
+    """`ports.Rds`."""
 
     def __init__(
         self,
@@ -82,10 +77,7 @@ class BotocoreRds:
         read_timeout: float = READ_TIMEOUT,
     ) -> None:
         self._recovery = recovery
-        self._timeouts = (connect_timeout, read_timeout)
-        self._lock = threading.Lock()
-        self._session: Any = None
-        self._clients: dict[str, BaseClient] = {}
+        self._clients = Clients(SERVICE, connect_timeout, read_timeout)
 
     def global_cluster(self, region: str, identifier: str) -> GlobalCluster:
         answer = self._call(region, "describe_global_clusters", GlobalClusterIdentifier=identifier)
@@ -141,61 +133,10 @@ class BotocoreRds:
         return tuple(identifier for _, identifier in sorted(found, reverse=True))
 
     def _call(self, region: str, operation: str, **parameters: Any) -> dict[str, Any]:
-        from botocore import exceptions
-
-        client = self._client(region)
-        try:
-            answer: dict[str, Any] = getattr(client, operation)(**parameters)
-        except exceptions.ClientError as error:
-            said = error.response.get("Error", {})
-            raise judge(str(said.get("Code", "")), str(said.get("Message", "")), region) from error
-        except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
-            raise CredentialsError(f"no credentials: {error}", [SET_CREDENTIALS]) from error
-        except exceptions.ReadTimeoutError as error:
-            cause = f"no answer within {self._timeouts[1]:g} s"
-            raise EndpointFailed(cause, ambiguous=True) from error
-        except exceptions.ConnectTimeoutError as error:
-            raise EndpointFailed(f"no connection within {self._timeouts[0]:g} s") from error
-        except exceptions.HTTPClientError as error:
-            refused = isinstance(error, exceptions.EndpointConnectionError | exceptions.SSLError)
-            raise EndpointFailed(short(error), ambiguous=not refused) from error
-        except exceptions.BotoCoreError as error:
-            raise EndpointFailed(short(error), ambiguous=True) from error
-        return answer
-
-    def _client(self, region: str) -> BaseClient:
-        with self._lock:
-            client = self._clients.get(region)
-            if client is None:
-                client = self._clients[region] = self._make_client(region)
-            return client
-
-    def _make_client(self, region: str) -> BaseClient:
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError
-        from botocore.session import Session
-
-        connect, read = self._timeouts
-        try:
-            if self._session is None:
-                self._session = Session()
-            if self._session.get_credentials() is None:
-                raise CredentialsError(
-                    "there are no AWS credentials to sign with", [SET_CREDENTIALS]
-                )
-            client: BaseClient = self._session.create_client(
-                SERVICE,
-                region_name=region,
-                endpoint_url=self._recovery.endpoints.get(region, {}).get(SERVICE),
-                config=Config(
-                    retries={"total_max_attempts": 1},
-                    connect_timeout=connect,
-                    read_timeout=read,
-                ),
-            )
-        except BotoCoreError as error:
-            raise CredentialsError(f"the AWS configuration cannot be used: {error}") from error
-        return client
+        url = self._recovery.endpoints.get(region, {}).get(SERVICE)
+        return self._clients.call(
+            region, url, operation, lambda code, text, _: judge(code, text, region), **parameters
+        )
 
 
 def read_global_cluster(given: Mapping[str, Any]) -> GlobalCluster:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ DEFAULT_FILE = "recovery.json"
 DEFAULT_PROBE_PATH = "/"
 API = "api"
 """The name of the external API: a service like any other, but one that only leads to others."""
+ARC, ALARM, HEALTH = SWITCHES = ("arc", "alarm", "health")
+"""What decides which region answers for a service; "arc" where the file does not say."""
 NOT_IN_THE_FILE = (
     "a secret does not belong into this file; put it into OPERATOR_CLIENT_SECRET_<REGION> "
     "or OPERATOR_CLIENT_SECRET"
@@ -48,6 +50,7 @@ class Database:
     """
 
     routing_controls: Mapping[str, str]
+    """region → ARN of the control that guards its role; empty where the switch is not ARC."""
     global_cluster: str = ""
     clusters: Mapping[str, str] = field(default_factory=dict)
     """region → ARN of the member cluster."""
@@ -78,13 +81,33 @@ class TokenSource:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeOver:
+    """The alarm with which one region takes a service over from another."""
+
+    region: str
+    """The region that takes over: alarm and metric are there."""
+    alarm: str
+    namespace: str
+    metric: str
+    dimensions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What Route 53 asks of a service whose switch is "health", and how its records are made."""
+
+    path: str
+    records: str
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     name: str
     host: str
     """The failover name: the one that users resolve."""
     control_panel: str
     routing_controls: Mapping[str, str]
-    """region → ARN of its routing control."""
+    """region → ARN of its routing control; empty where the switch is not ARC."""
     safety_rules: Mapping[str, str]
     """name → ARN."""
     pinned: Mapping[str, str]
@@ -92,6 +115,15 @@ class Service:
     database: Database | None = None
     probe_path: str = DEFAULT_PROBE_PATH
     """What a probe asks for; optional in the file."""
+    switch: str = ARC
+    takeover: Mapping[str, TakeOver] = field(default_factory=dict)
+    """region → the alarm that takes it out; empty where the switch is ARC."""
+    checked: Checked | None = None
+    """Of switch "health" only."""
+
+    @property
+    def has_arc(self) -> bool:
+        return self.switch == ARC
 
     @property
     def routes_only(self) -> bool:
@@ -170,7 +202,9 @@ class _Reader:
         if document.get("version") != VERSION:
             self.faults.append(f"version: {document.get('version')!r}; this tool reads {VERSION}")
         regions = self._regions(document.get("regions"))
-        endpoints = tuple(self._endpoints(document.get("cluster_endpoints")))
+        services = self._services(document.get("services"), regions)
+        no_cluster = bool(services) and not any(s.has_arc for s in services.values())
+        endpoints = tuple(self._endpoints(document.get("cluster_endpoints"), no_cluster))
         tls = self._table(document.get("tls", {}), "tls")
         ca_file = self._text(tls, "ca_file", "tls") if "ca_file" in tls else None
         overrides = self._table(document.get("endpoints", {}), "endpoints")
@@ -179,7 +213,7 @@ class _Reader:
             domain=self._text(document, "domain", "", _HOST),
             regions=regions,
             cluster_endpoints=endpoints,
-            services=self._services(document.get("services"), regions),
+            services=services,
             name_servers=self._name_servers(document.get("dns", {})),
             ca_file=self._ca_file(path, ca_file),
             endpoints={r: self._texts(overrides, r, "endpoints", valid=_is_url) for r in overrides},
@@ -209,8 +243,8 @@ class _Reader:
             self.faults.append(f"regions: two or more different ones are needed, not {given}")
         return tuple(given)
 
-    def _endpoints(self, given: Any) -> Sequence[Endpoint]:
-        if not isinstance(given, list) or not given:
+    def _endpoints(self, given: Any, may_be_none: bool) -> Sequence[Endpoint]:
+        if not isinstance(given, list) or not (given or may_be_none):
             self.faults.append("cluster_endpoints: a list of {region, url} is needed")
             return []
         found = []
@@ -231,17 +265,23 @@ class _Reader:
         if not table and isinstance(given, dict):
             self.faults.append("services: there are none")
         services = {name: self._service(name, item, regions) for name, item in table.items()}
+        self._owned_once(services.values())
+        return services
+
+    def _owned_once(self, services: Iterable[Service]) -> None:
+        """What moves one service moves no other."""
         owners: dict[str, str] = {}
-        for service in services.values():
+        for service in services:
             traffic = list(service.routing_controls.values())
             data = list(service.database.routing_controls.values()) if service.database else []
-            for arn in traffic + data:
-                if arn in owners:
-                    self.faults.append(
-                        f"services.{service.name}: {arn} is already a control of {owners[arn]}"
-                    )
-                owners[arn] = service.name
-        return services
+            alarms = [f"{t.alarm} in {t.region}" for t in service.takeover.values() if t.alarm]
+            for kind, names in (("a control", traffic + data), ("an alarm", alarms)):
+                for name in names:
+                    if name in owners:
+                        self.faults.append(
+                            f"services.{service.name}: {name} is already {kind} of {owners[name]}"
+                        )
+                    owners[name] = service.name
 
     def _service(self, name: str, given: Any, regions: tuple[str, ...]) -> Service:
         at = f"services.{name}"
@@ -249,24 +289,67 @@ class _Reader:
         path = table.get("probe_path", DEFAULT_PROBE_PATH)
         if not isinstance(path, str) or not path.startswith("/"):
             self.faults.append(f"{at}.probe_path: {path!r} does not start with /")
+        switch = table.get("switch", ARC)
+        if switch not in SWITCHES:
+            self.faults.append(f"{at}.switch: {switch!r}; known are {', '.join(SWITCHES)}")
+        if switch == HEALTH and "database" in table:
+            self.faults.append(f"{at}.switch: {HEALTH!r} would leave the database behind")
+        arc = switch not in (ALARM, HEALTH)
         return Service(
             name=name,
             host=self._text(table, "host", at, _HOST),
-            control_panel=self._text(table, "control_panel", at, _ARN),
-            routing_controls=self._by_region(table, "routing_controls", at, regions, _is_arn),
-            safety_rules=self._texts(table, "safety_rules", at, _is_arn),
+            control_panel=self._text(table, "control_panel", at, _ARN) if arc else "",
+            routing_controls=(
+                self._by_region(table, "routing_controls", at, regions, _is_arn) if arc else {}
+            ),
+            safety_rules=self._texts(table, "safety_rules", at, _is_arn) if arc else {},
             pinned=self._by_region(table, "pinned", at, regions, _is_url),
-            database=self._database(table["database"], at, regions)
+            database=self._database(table["database"], at, regions, arc)
             if "database" in table
             else None,
             probe_path=str(path),
+            switch=str(switch),
+            takeover={} if arc else self._takeover(table.get("takeover"), at, regions),
+            checked=self._checked(table.get("checked"), at) if switch == HEALTH else None,
         )
 
-    def _database(self, given: Any, service: str, regions: tuple[str, ...]) -> Database:
+    def _takeover(self, given: Any, service: str, regions: tuple[str, ...]) -> dict[str, TakeOver]:
+        """Each of two regions can be taken over by the other."""
+        at = f"{service}.takeover"
+        if len(regions) > 2:
+            self.faults.append(f"{at}: it needs two regions, there are {len(regions)}")
+        table = self._table(given, at)
+        self._covers(table, at, regions)
+        found = {}
+        for out, item in table.items():
+            inside = f"{at}.{out}"
+            one = self._table(item, inside)
+            region = self._text(one, "region", inside)
+            if region and (region == out or region not in regions):
+                self.faults.append(
+                    f"{inside}.region: {region!r} is not the region that takes over from {out}"
+                )
+            found[out] = TakeOver(
+                region,
+                alarm=self._text(one, "alarm", inside),
+                namespace=self._text(one, "namespace", inside),
+                metric=self._text(one, "metric", inside),
+                dimensions=self._texts(one, "dimensions", inside, bool),
+            )
+        return found
+
+    def _checked(self, given: Any, service: str) -> Checked:
+        at = f"{service}.checked"
+        table = self._table(given, at)
+        return Checked(self._text(table, "path", at), self._text(table, "records", at))
+
+    def _database(self, given: Any, service: str, regions: tuple[str, ...], arc: bool) -> Database:
         at = f"{service}.database"
         table = self._table(given, at)
         return Database(
-            routing_controls=self._by_region(table, "routing_controls", at, regions, _is_arn),
+            routing_controls=(
+                self._by_region(table, "routing_controls", at, regions, _is_arn) if arc else {}
+            ),
             global_cluster=(
                 self._text(table, "global_cluster", at) if "global_cluster" in table else ""
             ),
@@ -335,13 +418,16 @@ class _Reader:
         valid: Callable[[str], bool],
     ) -> dict[str, str]:
         values = self._texts(table, key, at, valid)
-        given = table.get(key)
-        named = set(given) if isinstance(given, dict) else set(regions)
-        self.faults.extend(f"{at}.{key}: {r} is missing" for r in regions if r not in named)
-        self.faults.extend(
-            f"{at}.{key}: {r} is not one of the regions" for r in sorted(named - set(regions))
-        )
+        self._covers(table.get(key), f"{at}.{key}", regions)
         return values
+
+    def _covers(self, given: Any, at: str, regions: tuple[str, ...]) -> None:
+        """A table by region has all of them, and no other."""
+        named = set(given) if isinstance(given, dict) else set(regions)
+        self.faults.extend(f"{at}: {r} is missing" for r in regions if r not in named)
+        self.faults.extend(
+            f"{at}: {r} is not one of the regions" for r in sorted(named - set(regions))
+        )
 
 
 def _kind(value: Any) -> str:

@@ -8,7 +8,7 @@ from failover.arc import QUORUM
 from failover.database_plan import Phase
 from failover.errors import SafetyRuleRefusal
 from failover.events import Event
-from failover.journal import control_text, on_off
+from failover.journal import active_now, control_text, on_off
 from failover.observe import Snapshot, View
 from failover.plan import (
     Plan,
@@ -19,9 +19,18 @@ from failover.plan import (
     describe_active,
     schedule,
 )
-from failover.recovery import Recovery, Service
+from failover.recovery import HEALTH, Recovery, Service
 from failover.render_database import joined, plan_lines, status_rows
 from failover.render_database import status_faults as database_faults
+from failover.render_takeover import (
+    active_cell,
+    expected_region,
+    moved_by_itself,
+    position_faults,
+    position_text,
+    settled_lines,
+)
+from failover.render_takeover import plan_lines as takeover_lines
 from failover.steps import Run
 from failover.verdict import Verdict
 
@@ -56,9 +65,11 @@ def plan_text(plan: Plan, endpoints: int, known: Mapping[str, str] | None = None
     `known`: service → what earlier journals say of its database's lag.
     """
     parts = [f"Plan: {request_line(plan.request)}"]
-    if plan.moves:
-        parts += ["", table(("SERVICE", "FROM", "TO", "CONTROLS"), [_row(m) for m in plan.moves])]
+    by_arc = [m for m in plan.moves if m.service.has_arc]
+    if by_arc:
+        parts += ["", table(("SERVICE", "FROM", "TO", "CONTROLS"), [_row(m) for m in by_arc])]
         parts += ["", _calls_line(plan, endpoints)]
+    parts += joined(takeover_lines(m) for m in plan.moves if m.takeover)
     seen = [m for m in plan.moves if m.database] + [m for m in plan.settled if _odd(m)]
     parts += joined(
         plan_lines(m.service.name, m.database, (known or {}).get(m.service.name, ""))
@@ -68,6 +79,7 @@ def plan_text(plan: Plan, endpoints: int, known: Mapping[str, str] | None = None
     if plan.settled:
         there = ", ".join(f"{m.service.name} ({m.target})" for m in plan.settled)
         parts += ["", f"Already there: {there}"]
+        parts += [line for m in plan.settled for line in settled_lines(m)]
     if plan.left_out:
         parts += ["", "Not moved:", *(f"  {name}: {why}" for name, why in plan.left_out)]
     return "\n".join(parts)
@@ -102,24 +114,23 @@ def _row(move: ServiceMove) -> tuple[str, str, str, str]:
 
 def status_text(recovery: Recovery, snapshot: Snapshot, faults: Sequence[str]) -> str:
     """`failover status`: service × region, and what the outside says."""
-    states = snapshot.reading.agreed()
     head = ["SERVICE", "ACTIVE"]
     head += [r for r in recovery.regions] + ["DNS", "ANSWERS"]
     rows = []
     for name, view in snapshot.views.items():
-        service = recovery.services[name]
         cells = [
-            f"{control_text(states, service.routing_controls[r]):<3} {_probe_cell(view, r)}"
+            f"{_switch_cell(recovery, snapshot, name, r):<3} {_probe_cell(view, r)}"
             for r in recovery.regions
         ]
-        active = _active_cell(service, states)
+        active = _active_cell(recovery, snapshot, name)
         rows.append([name, active, *cells, _dns_cell(view), _answer_cell(view)])
     reading = snapshot.reading
     lines = [table(head, rows)]
     if snapshot.databases:
         databases = status_rows(recovery.services, snapshot.databases, recovery.regions)
         lines += ["", table(*databases)]
-    lines += ["", _endpoints_line(recovery, snapshot)]
+    if snapshot.arc_asked:
+        lines += ["", _endpoints_line(recovery, snapshot)]
     if snapshot.fault is not None:
         lines.append(f"  {snapshot.fault}")
     lines += [f"  {region}: {cause}" for region, cause in reading.causes.items()]
@@ -128,7 +139,20 @@ def status_text(recovery: Recovery, snapshot: Snapshot, faults: Sequence[str]) -
     return "\n".join(lines)
 
 
-def _active_cell(service: Service, states: States) -> str:
+def _switch_cell(recovery: Recovery, snapshot: Snapshot, name: str, region: str) -> str:
+    """A region's routing control; or whether the other one has taken it over."""
+    service = recovery.services[name]
+    if service.has_arc:
+        return control_text(snapshot.reading.agreed(), service.routing_controls[region])
+    look = snapshot.takeovers.get(name)
+    return position_text(look.positions(service)[region] if look else None)
+
+
+def _active_cell(recovery: Recovery, snapshot: Snapshot, name: str) -> str:
+    service, states = recovery.services[name], snapshot.reading.agreed()
+    if not service.has_arc:
+        leads_to = snapshot.views[name].dns_region()
+        return active_cell(service, snapshot.takeovers.get(name), recovery.regions, leads_to)
     said = {control_text(states, arn) for arn in service.routing_controls.values()}
     odd = said - {"On", "Off"}
     return "/".join(sorted(odd)) if odd else describe_active(active_regions(service, states))
@@ -170,15 +194,35 @@ def status_faults(recovery: Recovery, snapshot: Snapshot) -> list[str]:
     for arn, said in snapshot.reading.disagreements().items():
         seen = ", ".join(f"{region} says {on_off(is_on)}" for region, is_on in sorted(said.items()))
         faults.append(f"the endpoints disagree on {arn}: {seen}")
-    if snapshot.fault is not None or not snapshot.reading.states:
-        return ["the routing controls could not be read"]
-    if len(snapshot.reading.states) < min(QUORUM, len(recovery.cluster_endpoints)):
+    unread = snapshot.arc_asked and (snapshot.fault is not None or not snapshot.reading.states)
+    if unread:
+        faults = ["the routing controls could not be read"]
+    elif snapshot.arc_asked and len(snapshot.reading.states) < min(
+        QUORUM, len(recovery.cluster_endpoints)
+    ):
         faults.append(f"fewer than {QUORUM} ARC endpoints answered")
     for name, view in snapshot.views.items():
-        active = active_regions(recovery.services[name], states)
-        faults += [f"{name}: {fault}" for fault in _service_faults(view, active)]
-        faults += _database_faults(recovery.services[name], snapshot, states, active)
+        service, active = recovery.services[name], active_now(name, snapshot, recovery)
+        if not service.has_arc:
+            faults += [f"{name}: {fault}" for fault in _alarm_faults(recovery, snapshot, name)]
+        elif not unread:
+            faults += [f"{name}: {fault}" for fault in _service_faults(view, active)]
+        if not (service.has_arc and unread):
+            faults += _database_faults(service, snapshot, states, active)
     return faults
+
+
+def _alarm_faults(recovery: Recovery, snapshot: Snapshot, name: str) -> list[str]:
+    """Of a service with alarms: the alarms themselves, and what is seen of it from outside."""
+    service, view = recovery.services[name], snapshot.views[name]
+    look, leads_to = snapshot.takeovers.get(name), view.dns_region()
+    faults = position_faults(service, look, recovery.regions)
+    region = expected_region(service, look, recovery.regions, leads_to)
+    if region is None:
+        where = active_cell(service, look, recovery.regions, leads_to)
+        return [*faults, *([] if service.switch == HEALTH else [f"active region: {where}"])]
+    by_itself = moved_by_itself(service, region, leads_to)
+    return [*faults, *(by_itself or _outside_faults(view, region)), *_pinned_faults(view, region)]
 
 
 def _database_faults(
@@ -202,12 +246,21 @@ def _database_faults(
 def _service_faults(view: View, active: Sequence[str]) -> list[str]:
     if len(active) != 1:
         return [f"active region: {describe_active(active)}; exactly one control should be On"]
-    region = active[0]
+    return _outside_faults(view, active[0]) + _pinned_faults(view, active[0])
+
+
+def _outside_faults(view: View, region: str) -> list[str]:
+    """`region` should be the one that users reach."""
     faults = []
     if view.dns_region() != region:
         faults.append(f"DNS answers {_dns_cell(view)}, not {region}")
     if view.answering_region() != region:
         faults.append(f"the failover name answers {_answer_cell(view)}, not from {region}")
+    return faults
+
+
+def _pinned_faults(view: View, region: str) -> list[str]:
+    faults = []
     for pinned, look in view.pinned.items():
         if not view.healthy(pinned):
             role = "active" if pinned == region else "standby"
@@ -244,6 +297,12 @@ def result_text(plan: Plan, run: Run, verdict: Verdict) -> str:
         parts += ["  " + reason.replace("\n", "\n  ") for reason in verdict.reasons]
         if any(isinstance(error, SafetyRuleRefusal) for error in run.failures.values()):
             parts.append(WAIT_PERIOD_HINT)
+    parts += [
+        line
+        for m in timed
+        if m.takeover and m.service.name not in run.failures
+        for line in m.takeover.afterwards
+    ]
     parts += run.notes
     return "\n".join(parts)
 

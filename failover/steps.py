@@ -4,7 +4,8 @@ A step says what it will do (`describe`), whether it may and whether it still ha
 does it (`act`) and waits until it is seen (`observe`). `execute` runs them in order. A step fails
 for the services it names; with `keep_going` the others' steps go on, because every service fails
 over on its own. Fencing and promoting a database are steps in front of the traffic switch
-(`database_steps`): nothing here knows what a step does.
+(`database_steps`), which is a routing control (`move`) or an alarm (`takeover_steps`): nothing here
+knows what a step does.
 
 The downside of steps that look again each time is a few reads more than needed.
 """
@@ -21,7 +22,10 @@ from failover.arc import Cluster, Reading
 from failover.errors import FailoverError, NotTried
 from failover.events import Events
 from failover.observe import Observer, Snapshot, Watch
+from failover.plan import ServiceMove
+from failover.ports import CloudWatch
 from failover.recovery import Recovery
+from failover.takeover import Publication
 
 
 class Check(Enum):
@@ -43,6 +47,9 @@ class Options:
     """Must the target region answer before traffic is sent there?"""
     database_wait: float = 900.0
     """For RDS to make another region the writer."""
+    alarm_wait: float = 180.0
+    """For alarms to stand as published: a period with another data point in it, and two of
+    evaluation (CloudWatch user guide, "Alarm evaluation")."""
 
 
 @dataclass(slots=True)
@@ -54,15 +61,19 @@ class Timeline:
     read_back_ms: int | None = None
     dns_ms: int | None = None
     first_answer_ms: int | None = None
+    by_alarm: bool = False
+    """Traffic does not follow what was accepted at once, but when Route 53 has seen the data."""
     database: dict[str, int] = field(default_factory=dict)
     """Milestones of the database: drain, drained, promoted, fence_open, each with `_ms`."""
 
     def stopped_ms(self) -> int | None:
-        """From the first moment in which writes may be refused until ARC sends traffic where they
-        are taken; what clients see is longer by what DNS needs."""
-        if self.accepted_ms is None or "drain_ms" not in self.database:
+        """From the first moment in which writes may be refused until traffic is sent where they
+        are taken: ARC has accepted it, or DNS was seen to follow the alarm. What clients see is
+        longer by what their DNS needs."""
+        sent = self.dns_ms if self.by_alarm else self.accepted_ms
+        if sent is None or "drain_ms" not in self.database:
             return None
-        return self.accepted_ms - self.database["drain_ms"]
+        return sent - self.database["drain_ms"]
 
     def document(self) -> dict[str, int | None]:
         """The first as it is, the others counted from it; the database's as they are."""
@@ -93,6 +104,14 @@ class Run:
     options: Options
     before: Snapshot
     sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    cloudwatch: CloudWatch | None = None
+    published: dict[str, dict[tuple[str, str], Publication]] = field(default_factory=dict)
+    """service → what CloudWatch has taken, by region and alarm."""
+    waiting: dict[str, tuple[Publication, ...]] = field(default_factory=dict)
+    """service → what is published once all before it is seen."""
+    silent: set[str] = field(default_factory=set)
+    """Regions whose CloudWatch did not take a publication."""
     changed: set[str] = field(default_factory=set)
     """Services of which something was changed."""
     failures: dict[str, FailoverError] = field(default_factory=dict)
@@ -116,6 +135,15 @@ class Run:
 
     def timeline(self, service: str) -> Timeline:
         return self.timelines.setdefault(service, Timeline())
+
+
+def start_watch(run: Run, move: ServiceMove) -> None:
+    """Begins to watch a service from outside; `move.SeeFromOutside` collects what was seen."""
+    name = move.service.name
+    if name not in run.watches:
+        run.watches[name] = Watch(
+            run.observer, run.events, move.service, move.target, run.before.views[name]
+        ).start()
 
 
 class Step(Protocol):

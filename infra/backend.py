@@ -32,6 +32,8 @@ class StackState:
     tags: Mapping[str, str] = field(default_factory=dict)
     stack_id: str = ""
     reason: str = ""
+    role: str = ""
+    """The service role with which the backend works on it, if it has one."""
 
 
 @dataclass(frozen=True, slots=True)

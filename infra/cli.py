@@ -59,7 +59,10 @@ def main(
             text = json.dumps(rendered, indent=2)
         else:
             return _against_aws(options, topology, session)
-    except (TopologyError, TemplateFileError, UnknownRegionError) as error:
+    except TopologyError as error:
+        sys.stderr.write(f"{error}\n  next: correct {options.topology}, then the same command\n")
+        return 2
+    except (TemplateFileError, UnknownRegionError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     sys.stdout.write(text + "\n")
@@ -106,13 +109,21 @@ def _session(options: argparse.Namespace, topology: Topology) -> Any:
     from infra.commands import Session, pace_of
 
     stopping = threading.Event()
-    return Session(options, topology, AwsClients(options.profile), pace_of(stopping), stopping)
+    pace = pace_of(stopping, options.poll)
+    return Session(options, topology, AwsClients(options.profile), pace, stopping)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="infra", description="What a deployment consists of.")
     parser.add_argument("--topology", type=Path, default=Path("topology.toml"), metavar="FILE")
     parser.add_argument("--profile", metavar="NAME", help="profile of the AWS credentials")
+    parser.add_argument(
+        "--poll",
+        type=_seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="how often AWS is asked how far a stack is (default 5)",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     stacks = commands.add_parser("stacks", help="the steps in order, with their parameters")
     stacks.add_argument("--json", action="store_true", help="for a program to read")
@@ -123,6 +134,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_destroy(commands)
     add_verify(commands.add_parser("verify", help="ask every service at its name in a region"))
     return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= 600:
+        raise ValueError(text)
+    return seconds
 
 
 def _add_deployment(commands: Any) -> None:
@@ -145,6 +163,12 @@ def _add_deployment(commands: Any) -> None:
         action="append",
         default=[],
         help="let this step replace or remove what serves traffic (never a database)",
+    )
+    deploy.add_argument(
+        "--role-arn",
+        metavar="ARN",
+        default="",
+        help="service role with which CloudFormation makes what is in the stacks",
     )
     deploy.add_argument(
         "--only-region",

@@ -55,6 +55,9 @@ _USABLE = frozenset({
 })  # fmt: skip
 _DONE_WELL = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE", "DELETE_COMPLETE"})
 _PROTECTED_TEMPLATES = frozenset({"database.yaml", "global-database.yaml"})
+CALLERS_OWN = frozenset({"pipeline.yaml"})
+"""Made with the caller's permissions whatever role is given: it makes a role that may deploy, and a
+service role that could make such a role could make any."""
 _NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
 
 STACK_POLICY = {
@@ -106,6 +109,9 @@ class CloudFormation:
     """What messages tell to run again."""
     recreate_failed: bool = False
     """Delete stacks whose creation failed instead of asking; there is nothing in them."""
+    role: str = ""
+    """ARN of a service role: CloudFormation makes what is in the stacks as this role, not as the
+    caller, and keeps it for all later operations on the stack, deletion too."""
     run: str = field(default_factory=lambda: f"{TOKEN_PREFIX}{uuid.uuid4().hex[:12]}")
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -142,6 +148,7 @@ class CloudFormation:
             ],
             "Capabilities": ["CAPABILITY_IAM"] if _makes_roles(document) else [],
             "Tags": [{"Key": k, "Value": v} for k, v in tags(self.topology, step).items()],
+            **({"RoleARN": self.role} if self.role and step.template not in CALLERS_OWN else {}),
         }
         with self._explained(step):
             handle = self._cfn(step).create_change_set(**request)["Id"]
@@ -336,6 +343,7 @@ class CloudFormation:
             {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])},
             found.get("StackId", name),
             found.get("StackStatusReason", ""),
+            found.get("RoleARN", ""),
         )
 
     def _changes(self, step: Stack, handle: str) -> list[Change]:

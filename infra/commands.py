@@ -85,7 +85,8 @@ class Session:
 
     def account(self) -> Account:
         given = getattr(self.options, "hosted_zone", "") or ""
-        return check(self.clients, self.topology, given, self.command)
+        role = getattr(self.options, "role_arn", "")
+        return check(self.clients, self.topology, given, self.command, role)
 
     def deployment(self, account: Account) -> tuple[Deployment, CloudFormation, Applications]:
         stacks = CloudFormation(
@@ -96,6 +97,7 @@ class Session:
             watch=CertificateWatch(self),
             command=self.command,
             recreate_failed=getattr(self.options, "recreate_failed", False),
+            role=account.role,
         )
         here = self.options.topology.parent
         applications = Applications(
@@ -152,14 +154,14 @@ class CertificateWatch:
             session.console.say(line)
 
 
-def pace_of(stopping: threading.Event) -> Pace:
+def pace_of(stopping: threading.Event, poll: float = 5.0) -> Pace:
     """Time as it is; waiting ends at once when the run is told to stop."""
 
     def sleep(seconds: float) -> None:
         if stopping.wait(seconds):
             raise InterruptedDeployError("interrupted", "the same command again continues")
 
-    return Pace(sleep=sleep)
+    return Pace(sleep=sleep, poll=poll)
 
 
 # ---- the commands

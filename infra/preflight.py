@@ -30,11 +30,16 @@ class Account:
     identity: str
     hosted_zone: str
     """Id of a zone that existed before; empty when the deployment makes its own."""
+    role: str = ""
+    """CloudFormation's service role; empty when it works with the caller's credentials."""
 
 
-def check(clients: Clients, topology: Topology, hosted_zone: str, command: str) -> Account:
-    """Raises CredentialsError or SetupError. `hosted_zone`: id given by the person, or empty; the
-    one that the deployment already uses is found again."""
+def check(
+    clients: Clients, topology: Topology, hosted_zone: str, command: str, role: str = ""
+) -> Account:
+    """Raises CredentialsError or SetupError. `hosted_zone` and `role`: given by the person, or
+    empty; those that the deployment already uses are found again, so that whoever goes on with it
+    need not know them."""
     _domain(topology, command)
     number = identity = ""
     for region in topology.regions:
@@ -43,7 +48,7 @@ def check(clients: Clients, topology: Topology, hosted_zone: str, command: str) 
         number, identity = who["Account"], who["Arn"]
     zone = _deployed_zone(clients, topology, hosted_zone, command)
     _zone(clients, topology, zone, command)
-    return Account(number, identity, zone.existing)
+    return Account(number, identity, zone.existing, role or zone.role)
 
 
 def _domain(topology: Topology, command: str) -> None:
@@ -62,6 +67,8 @@ class _Zone:
     """Id of a zone that existed before the deployment."""
     deployed: bool
     """There is a zone step already."""
+    role: str = ""
+    """The service role that its stack was made with."""
 
 
 def _deployed_zone(clients: Clients, topology: Topology, given: str, command: str) -> _Zone:
@@ -93,7 +100,7 @@ def _deployed_zone(clients: Clients, topology: Topology, given: str, command: st
                 f"the deployment uses the zone {existing or 'that it made itself'}, not {given}",
                 f"leave --hosted-zone away: {command}",
             )
-        return _Zone(existing, True)
+        return _Zone(existing, True, state.role)
     return _Zone(given, False)
 
 

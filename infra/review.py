@@ -6,7 +6,8 @@ database is never replaced, removed, moved between global clusters or detached f
 was said: after a switchover CloudFormation's picture of a global database differs from the template
 for good (`GlobalCluster.SourceDBClusterIdentifier` is read back as the current writer,
 `DBCluster.GlobalClusterIdentifier` is not read back at all), and an update that "repairs" the
-latter with an empty value detaches a live region.
+latter with an empty value detaches a live region. CloudFormation's change sets compare templates
+and not what is there, so they should show neither; here they are recognised all the same.
 
 Another switch for a living service replaces its health checks and removes what they followed, so
 its routing step has to be named as well; its records stay and only get another check. Records of
@@ -160,13 +161,14 @@ def _database_faults(change: Change) -> list[str]:
     names = set(change.properties) & set(MEMBERSHIP.get(change.type, ()))
     if change.action == REMOVE:
         return ["would be removed; a database is never removed by a deployment"]
-    if change.replaces:
-        return [f"would be replaced ({_names(change)}); a database is never replaced"]
     if change.action == MODIFY and names:
         return [
             f"would get another {', '.join(sorted(names))}; that moves or detaches a live region. "
             "Who belongs to whom is changed by `failover` only"
         ]
+    if change.replaces:
+        how = f"{_certainty(change)} be replaced ({_names(change)})"
+        return [f"{how}; a database is never replaced"]
     return []
 
 
@@ -174,9 +176,12 @@ def _traffic_faults(change: Change) -> list[str]:
     if change.action == REMOVE:
         return ["would be removed"]
     if change.replaces:
-        certainty = "would" if change.replacement == "True" else "might"
-        return [f"{certainty} be replaced ({_names(change)})"]
+        return [f"{_certainty(change)} be replaced ({_names(change)})"]
     return []
+
+
+def _certainty(change: Change) -> str:
+    return "would" if change.replacement == "True" else "might"
 
 
 def _names(change: Change) -> str:

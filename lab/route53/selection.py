@@ -35,18 +35,6 @@ class Target:
     address: str
     region: str
 
-    def address_for(self, rtype: str) -> str | None:
-        """What an alias of type A or AAAA is answered with; None if there is no such address.
-
-        The lab's domains have IPv4 loopback addresses. As IPv6 address a domain has its own one
-        mapped (RFC 4291, section 2.5.5.2): a socket of AF_INET6 really connects to it, over IPv4,
-        on a machine without any IPv6 address.
-        """
-        is_ipv4 = ipaddress.ip_address(self.address).version == 4
-        if rtype == "AAAA" and is_ipv4:
-            return f"::ffff:{self.address}"
-        return self.address if is_ipv4 == (rtype == "A") else None
-
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
@@ -161,10 +149,20 @@ def _record_outcomes(
     if record.alias.hosted_zone_id == zone.id:
         members = zone.groups[record.alias.dns_name, record.type]
         return group_outcomes(members, zone, owner, conditions)
-    address = conditions.targets[record.alias.dns_name].address_for(record.type)
-    if address is None:
+    value = _value(record.type, conditions.targets[record.alias.dns_name].address)
+    if value is None:
         return (Outcome(_WHOLE, (), "nodata"),)
-    return (Outcome(_WHOLE, (RRset(owner, record.type, conditions.alias_ttl, (address,)),)),)
+    return (Outcome(_WHOLE, (RRset(owner, record.type, conditions.alias_ttl, (value,)),)),)
+
+
+def _value(rtype: str, address: str) -> str | None:
+    """The address as a record of this type has it. For AAAA an IPv4 address is given in its mapped
+    form, to which an IPv6 socket connects by IPv4: of IPv6, loopback has one address only.
+    """
+    version = ipaddress.ip_address(address).version
+    if rtype == "AAAA":
+        return f"::ffff:{address}" if version == 4 else address
+    return address if version == 4 else None
 
 
 def decide(zones: Iterable[Zone], name: str, rtype: str, conditions: Conditions) -> Decision:

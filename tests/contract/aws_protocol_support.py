@@ -1,8 +1,9 @@
 """AWS requests read, and answers written, by botocore's own service models.
 
 A request names its service and region in its signature's scope, as on AWS. It is taken apart by the
-model of the operation (protocols `query` and `rest-json`) and refused if the model does not allow
-it: unknown or missing members, wrong types, values outside of an enumeration, a range or a pattern.
+model of the operation (protocols `query`, `json`, `rest-json` and `rest-xml`) and refused if the
+model does not allow it: unknown or missing members, wrong types, values outside of an enumeration,
+a range or a pattern.
 Answers and error codes are held against the model as well, so a stand-in built on this can neither
 accept nor say what AWS's own description does not know.
 
@@ -26,13 +27,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
+from xml.etree.ElementTree import ParseError
 from xml.sax.saxutils import escape
 
 import botocore.session
+from aws_xml_support import members_from_xml, to_xml
 from botocore.model import OperationModel, ServiceModel, Shape
 from botocore.validate import ParamValidator
 
 _SCOPE = re.compile(r"Credential=[^/]+/\d{8}/([a-z0-9-]+)/([a-z0-9-]+)/aws4_request")
+
+COMMON_ERRORS = ("AccessDenied", "ExpiredToken", "Throttling", "ValidationError")
+"""Of every operation, and in no model ("Common error types" of the API references)."""
 
 
 class Refused(Exception):
@@ -83,6 +89,8 @@ def read(method: str, target: str, headers: Mapping[str, str], body: bytes) -> R
     path, query = urlsplit(target).path, urlsplit(target).query
     if model.protocol == "query":
         operation, params = _read_query(model, body)
+    elif model.protocol == "json":
+        operation, params = _read_json(model, headers.get("X-Amz-Target", ""), body)
     else:
         pairs = parse_qsl(query, keep_blank_values=True)
         operation, found, pairs = _route(model, method, path, pairs)
@@ -103,6 +111,17 @@ def _read_query(model: ServiceModel, body: bytes) -> tuple[OperationModel, dict[
     return operation, params
 
 
+def _read_json(
+    model: ServiceModel, target: str, body: bytes
+) -> tuple[OperationModel, dict[str, Any]]:
+    prefix, _, name = target.rpartition(".")
+    if prefix != model.metadata["targetPrefix"] or name not in model.operation_names:
+        raise Refused("UnknownOperationException", f"no operation {target!r}", 404)
+    operation = model.operation_model(name)
+    shape = operation.input_shape
+    return operation, {} if shape is None else _from_json(shape, json.loads(body))
+
+
 def _from_form(shape: Shape, form: dict[str, str], prefix: str) -> Any:
     """The value below `prefix`; what is used is taken out of `form`."""
     if shape.type_name == "structure":
@@ -113,7 +132,8 @@ def _from_form(shape: Shape, form: dict[str, str], prefix: str) -> Any:
                 value[name] = _from_form(member, form, f"{key}.")
         return value
     if shape.type_name == "list":
-        items = []
+        items: list[Any] = []
+        form.pop(prefix.rstrip("."), None)  # an empty list is sent as an empty value
         while any(k.startswith(f"{prefix}member.{len(items) + 1}") for k in form):
             items.append(_from_form(shape.member, form, f"{prefix}member.{len(items) + 1}."))
         return items
@@ -175,11 +195,20 @@ def _read_rest(
     payload = shape.serialization.get("payload")
     if payload is None:
         in_body = {n: m for n, m in shape.members.items() if "location" not in m.serialization}
+        if operation.service_model.protocol == "rest-xml":
+            return params | _xml_body(shape, body)
         params |= _object(operation.name, in_body, json.loads(body) if body else {})
     elif body:
         blob = shape.members[payload].type_name == "blob"
         params[payload] = body if blob else _from_json(shape.members[payload], json.loads(body))
     return params
+
+
+def _xml_body(shape: Shape, body: bytes) -> dict[str, Any]:
+    try:
+        return members_from_xml(shape, body) if body else {}
+    except (ParseError, ValueError) as error:
+        raise ByModel(str(error)) from None
 
 
 def _read_located(
@@ -298,11 +327,23 @@ def answer(request: Request, result: Mapping[str, Any], number: int) -> tuple[in
         assert not report.has_errors(), f"{operation.name}: {report.generate_report()}"
     else:
         assert not result
-    if operation.service_model.protocol == "query":
+    protocol = operation.service_model.protocol
+    if protocol == "query":
         return 200, "text/xml", _query_answer(operation, result, number)
     status = operation.http.get("responseCode", 200)
-    body = b"" if status == 204 else json.dumps(_to_json(shape, result)).encode()
-    return status, "application/json", body
+    if protocol == "rest-xml":
+        inner = "" if shape is None else to_xml(shape, result)
+        return status, "text/xml", f"<Answer>{inner}</Answer>".encode()
+    return status, "application/json", _json_answer(shape, result, status)
+
+
+def _json_answer(shape: Shape | None, result: Mapping[str, Any], status: int) -> bytes:
+    if status == 204:
+        return b""
+    payload = shape.serialization.get("payload") if shape is not None else None
+    if shape is not None and payload and shape.members[payload].type_name == "blob":
+        return bytes(result[payload])
+    return json.dumps(_to_json(shape, result)).encode()
 
 
 def _query_answer(operation: OperationModel, result: Mapping[str, Any], number: int) -> bytes:
@@ -310,24 +351,12 @@ def _query_answer(operation: OperationModel, result: Mapping[str, Any], number: 
     inner = ""
     if shape is not None:
         wrapper = shape.serialization["resultWrapper"]
-        inner = f"<{wrapper}>{_to_xml(shape, result)}</{wrapper}>"
+        inner = f"<{wrapper}>{to_xml(shape, result)}</{wrapper}>"
     space = operation.metadata.get("xmlNamespace", "")
     return (
         f'<{operation.name}Response xmlns="{space}">{inner}<ResponseMetadata><RequestId>'
         f"{number}</RequestId></ResponseMetadata></{operation.name}Response>"
     ).encode()
-
-
-def _to_xml(shape: Shape, value: Any) -> str:
-    if shape.type_name == "structure":
-        return "".join(
-            f"<{name}>{_to_xml(shape.members[name], item)}</{name}>" for name, item in value.items()
-        )
-    if shape.type_name == "list":
-        return "".join(f"<member>{_to_xml(shape.member, item)}</member>" for item in value)
-    if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return escape(str(value).lower() if isinstance(value, bool) else str(value))
 
 
 def _to_json(shape: Shape | None, value: Any) -> Any:
@@ -351,14 +380,15 @@ def refusal(request: Request | None, refused: Refused, number: int) -> tuple[int
     status = refused.status
     if request is not None and not isinstance(refused, ByModel | NotImitated):
         known = {s.error_code: s for s in request.operation.error_shapes}
-        assert refused.code in known, f"{request.operation.name} has no error {refused.code}"
-        status = known[refused.code].metadata["error"].get("httpStatusCode", status)
-    if request is not None and request.operation.service_model.protocol == "query":
+        if refused.code not in COMMON_ERRORS:
+            assert refused.code in known, f"{request.operation.name} has no error {refused.code}"
+            status = known[refused.code].metadata.get("error", {}).get("httpStatusCode", status)
+    if request is not None and request.operation.service_model.protocol in ("query", "rest-xml"):
         text = (
             f"<ErrorResponse><Error><Type>Sender</Type><Code>{refused.code}</Code><Message>"
             f"{escape(refused.message)}</Message></Error><RequestId>{number}</RequestId>"
             "</ErrorResponse>"
         )
         return status, "text/xml", text.encode(), refused.code
-    body = json.dumps({"message": refused.message}).encode()
+    body = json.dumps({"__type": refused.code, "message": refused.message}).encode()
     return status, "application/json", body, refused.code

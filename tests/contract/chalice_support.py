@@ -9,6 +9,8 @@ cannot assume, a code archive that is none, more than 4 KB of environment, a Swa
 integrations, authorizers or path parameters do not hold together, the deletion of a role that has
 policies (`chalice_services_support`).
 
+What `infra` calls besides is added by `infra_standin_support`, a subclass.
+
 Downside: IAM is recorded but not enforced. Operations that Chalice does not call for these services
 are not there and answer 501.
 """
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -114,24 +116,35 @@ class LocalAws:
             try:
                 request = read(method, target, headers, body)
                 validate(request)
-                name = request.operation.name
-                run = self._operations.get((request.service, name))
-                if run is None:
-                    raise NotImitated(f"{request.service}:{name} is not imitated")
-                result = run(request)
+                result = self.operation(request)(request)
             except Refused as refused:
                 self._record(request, refused)
                 return refusal(request, refused, number)
             self._record(request)
             return (*answer(request, result, number), "")
 
+    def operation(self, request: Request) -> Callable[[Request], Any]:
+        """What carries the request out. Raises NotImitated."""
+        name = request.operation.name
+        run = self._operations.get((request.service, name))
+        if run is None:
+            raise NotImitated(f"{request.service}:{name} is not imitated")
+        return run
+
+    def permissions(self, request: Request) -> Iterator[Permission]:
+        """What AWS would ask about the caller."""
+        return permissions_of(request)
+
+    def record(self, call: Call) -> None:
+        self.calls.append(call)
+
     def _record(self, request: Request | None, refused: Refused | None = None) -> None:
         why, by_model = str(refused or ""), isinstance(refused, ByModel)
         if request is None:
-            self.calls.append(Call("", "", "", {}, (), why, by_model))
+            self.record(Call("", "", "", {}, (), why, by_model))
             return
-        name, asked = request.operation.name, tuple(permissions_of(request))
-        self.calls.append(
+        name, asked = request.operation.name, tuple(self.permissions(request))
+        self.record(
             Call(request.region, request.service, name, request.params, asked, why, by_model)
         )
 

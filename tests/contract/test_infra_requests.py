@@ -136,6 +136,39 @@ def test_a_creation(stubber: Stubber, backend: CloudFormation) -> None:
     assert backend.apply(plan) == {"GlobalClusterName": "db-shop-com"}
 
 
+def test_a_service_role_goes_with_the_change_set(
+    stubber: Stubber, backend: CloudFormation
+) -> None:
+    backend.role = "arn:aws:iam::111122223333:role/two-region-api-cloudformation"
+    missing(stubber)
+    created = {"Id": HANDLE, "StackId": STACK_ID}
+    wanted = {**request("CREATE"), "RoleARN": backend.role}
+    stubber.add_response("create_change_set", created, wanted)
+    stubber.add_response(
+        "describe_change_set", {"Status": "CREATE_COMPLETE", "Changes": []},
+        {"ChangeSetName": HANDLE},
+    )  # fmt: skip
+
+    assert backend.plan(STEP, DOCUMENT, PARAMETERS).handle == HANDLE
+
+
+def test_the_pipeline_is_made_with_the_callers_permissions(
+    stubber: Stubber, backend: CloudFormation
+) -> None:
+    """It makes a role that may deploy; see docs/permissions.md."""
+    backend.role = "arn:aws:iam::111122223333:role/two-region-api-cloudformation"
+    missing(stubber)
+    created = {"Id": HANDLE, "StackId": STACK_ID}
+    stubber.add_response("create_change_set", created, request("CREATE"))
+    stubber.add_response(
+        "describe_change_set", {"Status": "CREATE_COMPLETE", "Changes": []},
+        {"ChangeSetName": HANDLE},
+    )  # fmt: skip
+    pipeline = Stack(STEP.name, STEP.region, "pipeline.yaml")
+
+    assert backend.plan(pipeline, DOCUMENT, PARAMETERS).handle == HANDLE
+
+
 def test_nothing_to_change(stubber: Stubber, backend: CloudFormation) -> None:
     stubber.add_response("describe_stacks", stack("UPDATE_COMPLETE"), {"StackName": NAME})
     stubber.add_response("create_change_set", {"Id": HANDLE}, request("UPDATE"))

@@ -1,6 +1,8 @@
 """infra/policies: grammar, real actions, no unexplained wildcard, and no more than the tools call.
 
-The chalice part of the deployer's policy is compared with recorded calls in test_chalice_deploy.
+The chalice part of the deployer's policy is compared with recorded calls in test_chalice_deploy,
+the rest of it in test_infra_end_to_end, those of CloudFormation's role in
+test_cloudformation_policies.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore import xform_name
+from iam_actions_support import kinds
 from iam_support import allows, listed, policy_faults
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,14 +25,25 @@ POLICIES: dict[str, dict[str, Any]] = {
     path.stem: json.loads(path.read_text()) for path in (ROOT / "infra/policies").glob("*.json")
 }
 PAGE = (ROOT / "docs/permissions.md").read_text()
-NO_OPERATIONS = {"iam:PassRole"}
-"""Actions that are asked for by other services' operations."""
+NO_OPERATIONS = {
+    "cloudformation:TagResource", "iam:PassRole", "lambda:InvokeFunction",
+    "s3:DeleteObjectVersion", "s3:ListBucketVersions",
+}  # fmt: skip
+"""Actions that are asked for by operations of another name."""
+KINDS = kinds()
+"""Action -> the kinds of resource that it knows (Service Authorization Reference)."""
 METHODS = {"DELETE", "GET", "PATCH", "POST", "PUT"}
 """What API Gateway's actions are named after (Service Authorization Reference)."""
 CONTROL = "arn:aws:route53-recovery-control::111122223333:controlpanel/a/routingcontrol/b"
 UPDATE = "route53-recovery-cluster:UpdateRoutingControlStates"
 OVERRIDE = "route53-recovery-cluster:AllowSafetyRulesOverrides"
-DATA_PLANES = ("route53-recovery-cluster", "rds")
+DATA_PLANES = {
+    "route53-recovery-cluster": "arc_transport",
+    "rds": "rds",
+    "cloudwatch": "cloudwatch",
+}
+"""Prefix of the actions -> the module of `failover` that calls them."""
+PUBLISH, NAMESPACE = "cloudwatch:PutMetricData", "cloudwatch:namespace"
 
 each = pytest.mark.parametrize("name", sorted(POLICIES))
 
@@ -52,7 +66,7 @@ def operations(service: str) -> dict[str, str]:
 def called_by_failover() -> set[str]:
     """The actions of the data planes whose operations `failover` names in its transports."""
     found = set()
-    for service, module in zip(DATA_PLANES, ("arc_transport", "rds"), strict=True):
+    for service, module in DATA_PLANES.items():
         tree = ast.parse((ROOT / f"failover/{module}.py").read_text())
         texts = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
         known = operations(service)
@@ -90,6 +104,7 @@ def test_its_actions_exist(name: str) -> None:
             known = operation in METHODS
         else:
             known = action in NO_OPERATIONS or operation in operations(service).values()
+            known = known and action in KINDS
         if not known:
             unknown.append(action)
     assert unknown == []
@@ -131,7 +146,7 @@ def test_every_wildcard_has_its_reason_on_the_page() -> None:
 
 
 def test_no_resource_is_a_wildcard_where_a_name_would_do() -> None:
-    """`*` alone only for actions that know no resources, or whose resources' ids nobody knows."""
+    """`*` alone only for actions that know no resources, and for reading where nobody knows ids."""
     free = {
         action
         for policy in POLICIES.values()
@@ -139,7 +154,32 @@ def test_no_resource_is_a_wildcard_where_a_name_would_do() -> None:
         if "*" in listed(statement["Resource"]) and statement["Effect"] == "Allow"
         for action in listed(statement["Action"])
     }
-    assert [action for action in sorted(free) if not is_read(action)] == []
+    changing = [action for action in sorted(free) if not is_read(action)]
+    assert [action for action in changing if KINDS[action]] == []
+    assert PUBLISH in changing  # a condition names its namespace
+
+
+@each
+def test_an_action_that_knows_no_resources_is_not_tied_to_one(name: str) -> None:
+    """AWS would never allow it: such an action is asked for on `*`."""
+    tied = {
+        action
+        for statement in POLICIES[name]["Statement"]
+        if statement["Effect"] == "Allow" and listed(statement["Resource"]) != ["*"]
+        for action in listed(statement["Action"])
+        if not action.startswith("apigateway:") and not KINDS[action]
+    }
+    assert tied == set()
+
+
+def test_no_action_is_recorded_that_no_policy_has() -> None:
+    assert KINDS.keys() == {
+        action
+        for policy in POLICIES.values()
+        for effect in ("Allow", "Deny")
+        for action in actions(policy, effect)
+        if not action.startswith("apigateway:")
+    }
 
 
 # --- who may do what
@@ -171,7 +211,9 @@ def test_breaking_the_glass_is_the_operators_work_without_the_guard() -> None:
         ("break-glass", {OVERRIDE: "false"}, True),
         ("break-glass", {OVERRIDE: "true"}, True),
         ("observer", {OVERRIDE: "false"}, False),
-        ("deployer", {}, False),
+        ("deployer", {}, True),
+        ("deployer", {OVERRIDE: "true"}, False),
+        ("cloudformation-traffic", {}, False),
     ],
 )
 def test_who_may_move_and_who_may_override(name: str, context: dict[str, str], may: bool) -> None:
@@ -199,6 +241,33 @@ def test_another_policy_beside_the_operators_gives_no_override() -> None:
 def test_who_may_move_the_database(action: str, name: str, cluster: str, may: bool) -> None:
     arn = f"arn:aws:rds:us-west-2:111122223333:cluster:{cluster}"
     assert allows(POLICIES[name], action, arn) is may
+
+
+@pytest.mark.parametrize(
+    ("name", "namespace", "may"),
+    [
+        ("operator", "TwoRegionApi", True),
+        ("break-glass", "TwoRegionApi", True),
+        ("operator", "AWS/ApiGateway", False),
+        ("operator", "", False),
+        ("break-glass", "OfSomebodyElse", False),
+        ("observer", "TwoRegionApi", False),
+        ("deployer", "TwoRegionApi", False),
+    ],
+)
+def test_who_may_take_services_over(name: str, namespace: str, may: bool) -> None:
+    context = {NAMESPACE: namespace} if namespace else {}
+    assert allows(POLICIES[name], PUBLISH, "*", context) is may
+
+
+def test_the_namespace_is_that_of_the_templates_alarms() -> None:
+    template = (ROOT / "infra/templates/takeover.yaml").read_text()
+    (condition,) = [
+        s["Condition"]["StringEquals"][NAMESPACE]
+        for s in POLICIES["operator"]["Statement"]
+        if s["Action"] == PUBLISH
+    ]
+    assert f"      Namespace: {condition}\n" in template
 
 
 def test_nobody_may_delete_data() -> None:

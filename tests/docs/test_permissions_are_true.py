@@ -16,6 +16,7 @@ POLICY: dict[str, Any] = json.loads(fenced(PAGE, "json")[0])
 CALLED_FROM = {
     "route53-recovery-cluster": "failover/arc_transport.py",
     "rds": "failover/rds.py",
+    "cloudwatch": "failover/cloudwatch.py",
 }
 """AWS service, which is also the prefix of its IAM actions -> the only module that calls it."""
 

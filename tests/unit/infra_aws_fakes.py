@@ -34,11 +34,14 @@ _MODELS: dict[str, Any] = {}
 _REPLACING = {
     ("AWS::ApiGateway::DomainName", "DomainName"),
     ("AWS::RDS::DBCluster", "DBClusterIdentifier"),
+    ("AWS::RDS::DBCluster", "KmsKeyId"),
     ("AWS::RDS::GlobalCluster", "SourceDBClusterIdentifier"),
     ("AWS::RDS::GlobalCluster", "GlobalClusterIdentifier"),
     ("AWS::Route53::HealthCheck", "HealthCheckConfig"),  # its Type, which is all that changes here
     ("AWS::Route53RecoveryControl::ControlPanel", "ClusterArn"),
 }
+_CONDITIONAL = {("AWS::RDS::DBCluster", "GlobalClusterIdentifier")}
+"""Replaced or not, which a change set cannot say; both sets are held against the schemas."""
 
 
 def topology(*, database: bool = False, **services: Service) -> Topology:
@@ -374,23 +377,27 @@ def _change(
         ],
     }
     if action == "Modify":
-        replaces = any((body["Type"], each) in _REPLACING for each in properties or [])
-        change["Replacement"] = "True" if replaces else "False"
+        named = {(body["Type"], each) for each in properties or []}
+        certain = "True" if named & _REPLACING else "False"
+        change["Replacement"] = "Conditional" if named & _CONDITIONAL else certain
     return {"Type": "Resource", "ResourceChange": change}
 
 
 def _effective(template: Mapping[str, Any], parameters: Mapping[str, str]) -> dict[str, Any]:
     """Resources with the values of parameters put in, as far as a comparison needs it."""
+    declared = template.get("Parameters", {})
+    defaults = {name: str(each["Default"]) for name, each in declared.items() if "Default" in each}
+    values = {**defaults, **parameters}
 
     def put(value: Any) -> Any:
         if isinstance(value, dict):
-            if value.keys() == {"Ref"} and value["Ref"] in parameters:
-                return parameters[value["Ref"]]
+            if value.keys() == {"Ref"} and value["Ref"] in values:
+                return values[value["Ref"]]
             return {k: put(v) for k, v in value.items()}
         if isinstance(value, list):
             return [put(v) for v in value]
         if isinstance(value, str):
-            for name, text in parameters.items():
+            for name, text in values.items():
                 value = value.replace(f"${{{name}}}", text)
         return value
 

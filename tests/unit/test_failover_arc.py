@@ -10,7 +10,8 @@ import pytest
 from failover_fakes import ARC_REGIONS, EAST, WEST, FakeArc, control, fake_world, make_recovery
 
 from failover.arc import CONSISTENCY, Cluster, Reading
-from failover.arc_transport import judge, seconds
+from failover.arc_transport import judge
+from failover.aws import seconds
 from failover.errors import (
     CallRejected,
     CredentialsError,

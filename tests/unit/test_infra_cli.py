@@ -63,6 +63,24 @@ def test_what_cannot_be_used_is_said_on_one_exit_code(
     assert "nothing.yaml: there is no such file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("seconds", ["0", "-1", "601", "soon", "nan"])
+def test_how_often_aws_is_asked_is_a_number_of_seconds(
+    topology_file: str, capsys: pytest.CaptureFixture[str], seconds: str
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--topology", topology_file, "--poll", seconds, "plan"])
+    assert caught.value.code == 2
+    assert "--poll" in capsys.readouterr().err
+
+
+def test_a_topology_that_cannot_be_used_ends_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "none.toml"
+    assert main(["--topology", str(file), "plan"]) == 2
+    assert f"  next: correct {file}, then the same command\n" in capsys.readouterr().err
+
+
 def test_a_command_is_needed() -> None:
     with pytest.raises(SystemExit) as caught:
         main([])

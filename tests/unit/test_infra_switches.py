@@ -295,19 +295,6 @@ def test_a_service_that_comes_to_arc_is_never_answered_with_the_secondary_meanwh
         assert resources[f"PrimaryRecord{family}"]["DependsOn"] == f"SecondaryRecord{family}"
 
 
-@pytest.mark.parametrize("name", [*ROUTING.values(), "domain.yaml"])
-def test_beside_every_a_record_is_the_same_one_for_ipv6(name: str) -> None:
-    """Same names, targets and checks, so that both families always lead to the same region."""
-    resources = DECLARED[name]["Resources"]
-    records = {n: r for n, r in resources.items() if r["Type"] == "AWS::Route53::RecordSet"}
-    plain = {n: r["Properties"] for n, r in records.items() if r["Properties"]["Type"] == "A"}
-
-    assert len(records) == 2 * len(plain) > 0
-    for logical_id, properties in plain.items():
-        twin = records[f"{logical_id}Ipv6"]["Properties"]
-        assert twin == {**properties, "Type": "AAAA"}
-
-
 # ---- the recovery document
 
 OUTPUTS = {

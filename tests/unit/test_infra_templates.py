@@ -137,3 +137,23 @@ def test_things_of_one_panel_are_created_one_after_the_other() -> None:
         body = json.dumps({k: resources[after].get(k) for k in ("DependsOn", "Properties")})
         assert f'"{before}"' in body, after
     assert len(chain) == 10
+
+
+def test_every_address_record_has_its_twin_for_ipv6_under_the_same_conditions() -> None:
+    """Otherwise clients with IPv6 and without would be led to different regions."""
+    for path in sorted(TEMPLATES.glob("*.yaml")):
+        records: dict[str, list[Any]] = {"A": [], "AAAA": []}
+        for body in parse(path.read_text())["Resources"].values():
+            properties = body.get("Properties", {})
+            if body["Type"] == "AWS::Route53::RecordSet" and properties["Type"] in records:
+                records[properties["Type"]].append({**properties, "Type": ""})
+        assert records["A"] == records["AAAA"], path.name
+
+
+def test_custom_domains_take_both_kinds_of_addresses() -> None:
+    for name in ("domain.yaml", "gateway.yaml"):
+        for body in parse((TEMPLATES / name).read_text())["Resources"].values():
+            if "EndpointConfiguration" in body.get("Properties", {}):
+                assert body["Properties"]["EndpointConfiguration"] == {
+                    "Types": ["REGIONAL"], "IpAddressType": "dualstack",
+                }  # fmt: skip
