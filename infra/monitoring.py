@@ -18,12 +18,12 @@ a routing control or an alarm is assumed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from infra.data_stacks import database_step, has_database
+from infra.naming import logical_id
 from infra.steps import OutputRef, Stack, Value
 from infra.topology import API, Topology
 
@@ -93,7 +93,7 @@ def with_alarms(document: Mapping[str, Any], topology: Topology) -> dict[str, An
     """`alarms.yaml` with two alarms for each API."""
     resources = dict(document["Resources"])
     for api in api_names(topology).values():
-        name = _logical_id(api)
+        name = logical_id(api)
         resources[f"{name}Errors"] = _alarm(
             api, "5XXError", f"More than {ERROR_SHARE:.0%} of the answers are 5xx.",
             {"Statistic": "Average", "Threshold": ERROR_SHARE},
@@ -103,12 +103,6 @@ def with_alarms(document: Mapping[str, Any], topology: Topology) -> dict[str, An
             {"ExtendedStatistic": "p95", "Threshold": LATENCY_MS},
         )  # fmt: skip
     return {**document, "Resources": resources}
-
-
-def _logical_id(name: str) -> str:
-    """Letters and digits; a piece of a hash keeps a-1 and a1 apart."""
-    words = "".join(part.title() for part in name.replace(".", "-").split("-"))
-    return f"{words[:40]}{hashlib.sha256(name.encode()).hexdigest()[:4]}"
 
 
 def _alarm(api: str, metric: str, text: str, limit: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 `read` is all or nothing, as `ChangeResourceRecordSets` is: either everything is acceptable or
 `DeploymentRefused` lists all that is not.
 
+Records that lead to CloudFront are left out: nothing stands for CloudFront here, so their names do
+not exist.
+
 Downside: what Route 53 would accept but the lab cannot imitate (latency and geolocation routing,
 private zones) is refused too; the message says which of the two it is.
 """
@@ -13,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lab.model import Deployment, Resource
+from lab.model import CLOUDFRONT_ZONE, Deployment, Resource
 from lab.route53.errors import DeploymentRefused
 from lab.route53.health import CHECKER_REGIONS, HTTP_TYPES, HealthCheck
 from lab.route53.records import Alias, Policy, Record, Zone, make_zone, normal_name
@@ -120,9 +123,12 @@ def _read_records(
             faults.append(f"{where}: hosted zone {zone_id or '(none named)'} is not deployed")
             continue
         try:
-            records[zone_id].append(read_record(properties))
+            record = read_record(properties)
         except ValueError as error:
             faults.append(f"{where}: {error}")
+            continue
+        if record.alias is None or record.alias.hosted_zone_id != CLOUDFRONT_ZONE:
+            records[zone_id].append(record)
     return records
 
 
