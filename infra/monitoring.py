@@ -67,6 +67,9 @@ def monitoring_steps(topology: Topology, region: str) -> Iterator[Stack]:
         )
         for role in ("Primary", "Secondary")
     }
+    if has_database(topology):
+        for role, each in zip(("Primary", "Secondary"), topology.regions, strict=True):
+            parameters[f"{role}ProxyName"] = OutputRef(database_step(each), "ProxyName")
     yield Stack(OVERVIEW, region, "overview.yaml", parameters)
 
 
@@ -156,6 +159,28 @@ def _widgets(topology: Topology) -> Iterator[dict[str, Any]]:
             ]
             title = f"{metric}, {stat}, {region}"
             yield _widget(12 * column, 6 + 6 * row, 12, title, region, stat, metrics)
+    if has_database(topology):
+        yield from _database_widgets(topology)
+
+
+def _database_widgets(topology: Topology) -> Iterator[dict[str, Any]]:
+    """Cluster and proxy of a region share a name. Only the region that does not write has a lag."""
+    lags: list[Any] = []
+    proxies: list[Any] = []
+    for role, region in zip(("Primary", "Secondary"), topology.regions, strict=True):
+        name, where = f"${{{role}ProxyName}}", {"region": region}
+        lags.append(
+            ["AWS/RDS", "AuroraGlobalDBRPOLag", "DBClusterIdentifier", name,
+             {"label": region, **where}]
+        )  # fmt: skip
+        proxies += [
+            ["AWS/RDS", "AvailabilityPercentage", "ProxyName", name, "TargetGroup", "default",
+             "TargetRole", target, {"label": f"{region} {people}", **where}]
+            for target, people in (("READ_WRITE", "writer"), ("READ_ONLY", "readers"))
+        ]  # fmt: skip
+    primary = topology.primary
+    yield _widget(0, 18, 12, "lag of the replica, ms", primary, "Maximum", lags)
+    yield _widget(12, 18, 12, "proxies: available, percent", primary, "Average", proxies)
 
 
 def _states_title(topology: Topology) -> str:
