@@ -17,6 +17,7 @@ from infra.cloudformation import CloudFormation
 from infra.deploying import Deployment
 from infra.destroying import Destruction, released
 from infra.errors import SetupError
+from infra.leftovers import leftovers
 from infra.options import group_name, planned
 from infra.preflight import Account, refuse_options
 from infra.stacks import ZONE, stack_list
@@ -152,6 +153,23 @@ def test_the_lab_starts_with_all_of_them() -> None:
 
     for name in added(ALL):
         assert deployed.outputs[name].keys() == template(f"{name}.yaml", ALL)["Outputs"].keys()
+
+
+def test_all_of_them_are_deployed_and_destroyed_again() -> None:
+    rig = Rig(replace(topology(), options=ALL.options))
+    assert {"cloudfront", "readiness", "region-switch"} <= set(rig.aws.executed)
+
+    rig.destroy()
+
+    assert rig.aws.left == []
+    assert rig.work.existing(ACCOUNT).stacks == {}
+
+
+def test_what_was_switched_off_is_left_over_for_destroy_to_find() -> None:
+    present = {step.name: step.region for step in stack_list(ALL)}
+
+    assert {s.name for s in leftovers(BARE, present)} == added(ALL).keys()
+    assert not leftovers(ALL, present)
 
 
 # ---- cloudfront
@@ -386,25 +404,36 @@ def test_a_zone_that_was_there_before_is_not_touched_and_deploying_says_how_to_d
     refuse_options(BARE, account, "infra deploy")
 
 
+class Rig:
+    """A topology deployed to AWS in memory."""
+
+    def __init__(self, declared: Topology) -> None:
+        self.aws = FakeAws()
+        applications = FakeApplications(self.aws)
+        stacks = CloudFormation(self.aws, declared, str, FakeTime().pace())
+        steps = stack_list(declared)
+        deployment = Deployment(declared, steps, stacks, applications, str, workers=3)
+        deployment.deploy()
+        self.work = Destruction(deployment, stacks, applications, self.aws, str)
+
+    def destroy(self) -> None:
+        self.work.destroy(self.work.existing(ACCOUNT))
+
+
 def test_it_is_switched_off_before_the_zone_is_deleted() -> None:
-    aws, declared = FakeAws(), with_option("accelerated_recovery", topology())
-    applications = FakeApplications(aws)
-    stacks = CloudFormation(aws, declared, str, FakeTime().pace())
-    deployment = Deployment(declared, stack_list(declared), stacks, applications, str, workers=3)
-    deployment.deploy()
-    seen: list[Any] = []
+    rig, seen = Rig(with_option("accelerated_recovery", topology())), []
 
     def look(service: str, region: str, name: str, params: Any) -> None:
-        if name == "delete_stack" and params["StackName"] == aws.stack(ZONE).id:
-            seen.append(aws.stack(ZONE).template["Resources"]["HostedZone"]["Properties"])
+        zone = rig.aws.stack(ZONE)
+        if name == "delete_stack" and params["StackName"] == zone.id:
+            seen.append(zone.template["Resources"]["HostedZone"]["Properties"])
 
-    aws.hook = look
-    work = Destruction(deployment, stacks, applications, aws, str)
-    work.destroy(work.existing(ACCOUNT))
+    rig.aws.hook = look
+    rig.destroy()
 
     (properties,) = seen
     assert properties["HostedZoneFeatures"]["Fn::If"][1] == {"EnableAcceleratedRecovery": False}
-    assert aws.left == []
+    assert rig.aws.left == []
 
 
 def test_a_zone_without_it_is_released_as_it_was() -> None:
