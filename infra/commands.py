@@ -30,7 +30,7 @@ from infra.destroying import Destruction, confirmation, losses, protected
 from infra.errors import InterruptedDeployError, explained
 from infra.exporting import export
 from infra.naming import stack_name
-from infra.preflight import Account, certificate_help, check
+from infra.preflight import Account, certificate_help, check, refuse_options
 from infra.stacks import ZONE, stack_list
 from infra.steps import Application, Stack, Step
 from infra.topology import Topology
@@ -176,6 +176,7 @@ def plan(session: Session) -> int:
         sys.stdout.write(show(session.topology, lines) + "\n")
         return 0
     account = session.account()
+    refuse_options(session.topology, account, session.command)
     deployment, stacks, _ = session.deployment(account)
     session.console.say(f"account {account.number}, as {account.identity}")
     plans = deployment.live_plan()
@@ -226,6 +227,7 @@ def drift_lines(session: Session, stacks: CloudFormation) -> list[str]:
 def deploy(session: Session) -> int:
     """`infra deploy`."""
     account = session.account()
+    refuse_options(session.topology, account, session.command)
     deployment, stacks, _ = session.deployment(account)
     unknown = set(session.options.allow_replacement) - {step.name for step in deployment.steps}
     if unknown:

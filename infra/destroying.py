@@ -7,7 +7,8 @@ flag, because deletion protection has to be switched off.
 What templates keep on purpose (DeletionPolicy Retain: database, keys, secrets, user pools, a zone
 that the deployment made) is *released* first: the stack's own template is applied once more with
 DeletionPolicy Delete and without deletion protection, and nothing else. Then deleting the stack
-deletes it all, and an interrupted run is continued by the next one.
+deletes it all, and an interrupted run is continued by the next one. A zone's accelerated recovery
+is switched off in the same change, since a zone cannot be deleted while it is on.
 
 What an earlier declaration has left (`infra.leftovers`: stacks of a service that was taken out, a
 cluster or alarms of another switch) goes too.
@@ -58,6 +59,7 @@ LOG_ROLE = "LogRole"
 """Logical id of the role in gateway.yaml that belongs to the account's settings."""
 
 _KEPT = ("Retain", "RetainExceptOnCreate")
+_NO_VALUE = {"Ref": "AWS::NoValue"}
 
 
 class StacksOnAws(Backend, Protocol):
@@ -136,6 +138,9 @@ def _released(body: Mapping[str, Any], snapshot: bool) -> dict[str, Any]:
     if body["Type"] in _PROTECTION:
         properties = {**body["Properties"], "DeletionProtection": _PROTECTION[body["Type"]]}
         result["Properties"] = properties
+    if "HostedZoneFeatures" in body.get("Properties", {}):
+        off = {"Fn::If": ["Accelerated", {"EnableAcceleratedRecovery": False}, _NO_VALUE]}
+        result["Properties"] = {**body["Properties"], "HostedZoneFeatures": off}
     return result
 
 

@@ -18,12 +18,12 @@ a routing control or an alarm is assumed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from infra.data_stacks import database_step, has_database
+from infra.naming import logical_id
 from infra.steps import OutputRef, Stack, Value
 from infra.topology import API, Topology
 
@@ -67,6 +67,9 @@ def monitoring_steps(topology: Topology, region: str) -> Iterator[Stack]:
         )
         for role in ("Primary", "Secondary")
     }
+    if has_database(topology):
+        for role, each in zip(("Primary", "Secondary"), topology.regions, strict=True):
+            parameters[f"{role}ProxyName"] = OutputRef(database_step(each), "ProxyName")
     yield Stack(OVERVIEW, region, "overview.yaml", parameters)
 
 
@@ -93,7 +96,7 @@ def with_alarms(document: Mapping[str, Any], topology: Topology) -> dict[str, An
     """`alarms.yaml` with two alarms for each API."""
     resources = dict(document["Resources"])
     for api in api_names(topology).values():
-        name = _logical_id(api)
+        name = logical_id(api)
         resources[f"{name}Errors"] = _alarm(
             api, "5XXError", f"More than {ERROR_SHARE:.0%} of the answers are 5xx.",
             {"Statistic": "Average", "Threshold": ERROR_SHARE},
@@ -103,12 +106,6 @@ def with_alarms(document: Mapping[str, Any], topology: Topology) -> dict[str, An
             {"ExtendedStatistic": "p95", "Threshold": LATENCY_MS},
         )  # fmt: skip
     return {**document, "Resources": resources}
-
-
-def _logical_id(name: str) -> str:
-    """Letters and digits; a piece of a hash keeps a-1 and a1 apart."""
-    words = "".join(part.title() for part in name.replace(".", "-").split("-"))
-    return f"{words[:40]}{hashlib.sha256(name.encode()).hexdigest()[:4]}"
 
 
 def _alarm(api: str, metric: str, text: str, limit: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,6 +159,28 @@ def _widgets(topology: Topology) -> Iterator[dict[str, Any]]:
             ]
             title = f"{metric}, {stat}, {region}"
             yield _widget(12 * column, 6 + 6 * row, 12, title, region, stat, metrics)
+    if has_database(topology):
+        yield from _database_widgets(topology)
+
+
+def _database_widgets(topology: Topology) -> Iterator[dict[str, Any]]:
+    """Cluster and proxy of a region share a name. Only the region that does not write has a lag."""
+    lags: list[Any] = []
+    proxies: list[Any] = []
+    for role, region in zip(("Primary", "Secondary"), topology.regions, strict=True):
+        name, where = f"${{{role}ProxyName}}", {"region": region}
+        lags.append(
+            ["AWS/RDS", "AuroraGlobalDBRPOLag", "DBClusterIdentifier", name,
+             {"label": region, **where}]
+        )  # fmt: skip
+        proxies += [
+            ["AWS/RDS", "AvailabilityPercentage", "ProxyName", name, "TargetGroup", "default",
+             "TargetRole", target, {"label": f"{region} {people}", **where}]
+            for target, people in (("READ_WRITE", "writer"), ("READ_ONLY", "readers"))
+        ]  # fmt: skip
+    primary = topology.primary
+    yield _widget(0, 18, 12, "lag of the replica, ms", primary, "Maximum", lags)
+    yield _widget(12, 18, 12, "proxies: available, percent", primary, "Average", proxies)
 
 
 def _states_title(topology: Topology) -> str:

@@ -9,6 +9,7 @@ Downside: two topologies with the same domain are the same deployment, whatever 
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from infra.steps import Step
@@ -31,6 +32,12 @@ def label(topology: Topology) -> str:
 def stack_name(topology: Topology, step: Step) -> str:
     """At most 122 characters (CloudFormation takes 128): domain 62, step 59."""
     return f"{label(topology)}-{step.name}"
+
+
+def logical_id(name: str) -> str:
+    """A name in a logical id: letters and digits; a piece of a hash keeps a-1 and a1 apart."""
+    words = "".join(part.title() for part in name.replace(".", "-").split("-"))
+    return f"{words[:40]}{hashlib.sha256(name.encode()).hexdigest()[:4]}"
 
 
 def tags(topology: Topology, step: Step) -> dict[str, str]:

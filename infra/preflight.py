@@ -51,6 +51,19 @@ def check(
     return Account(number, identity, zone.existing, role or zone.role)
 
 
+def refuse_options(topology: Topology, account: Account, command: str) -> None:
+    """Before a deployment: options that do not go with what the account has. Raises SetupError."""
+    if topology.options.accelerated_recovery and account.hosted_zone:
+        zone = account.hosted_zone
+        raise SetupError(
+            f"options.accelerated_recovery is for a zone that the deployment makes; {zone} was "
+            "there before, and may belong to others too",
+            f"take it out of topology.toml, then: {command}; to have it for {zone}, once: "
+            f"aws route53 update-hosted-zone-features --hosted-zone-id {zone} "
+            "--enable-accelerated-recovery",
+        )
+
+
 def _domain(topology: Topology, command: str) -> None:
     if topology.domain.rsplit(".", 1)[-1] in RESERVED or topology.domain in (
         "example.com", "example.net", "example.org",

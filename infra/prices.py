@@ -36,6 +36,8 @@ _PER_MONTH: Mapping[str, float] = {
     "AWS::CloudWatch::Dashboard": 3.00,
     "AWS::Cognito::UserPoolClient": 6.00,
     "AWS::EC2::VPCEndpoint": 0.01 * HOURS,
+    "AWS::ARCRegionSwitch::Plan": 70.00,
+    "AWS::Route53RecoveryReadiness::ReadinessCheck": 0.045 * HOURS,
 }
 """Resource type -> dollars a month; types that are not here cost nothing by themselves. A pipeline
 is one of those: CodePipeline (V2) and CodeBuild are paid for the minutes that they run."""

@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from infra import data_stacks, monitoring, pipeline
+from infra import data_stacks, monitoring, options, pipeline
 from infra.naming import METRIC, NAMESPACE, label, takeover_dimensions
 from infra.steps import (
     Application,
@@ -137,6 +137,7 @@ def stack_list(
         steps += [gateway, _mapping(API, region, api, stage)]
     steps.extend(_switch(topology, topology.api, wait_period_ms))
     steps.extend(monitoring.monitoring_steps(topology, global_region(topology)))
+    steps.extend(options.option_steps(topology, global_region(topology)))
     steps.extend(pipeline.pipeline_steps(topology, global_region(topology)))
     return tuple(steps)
 
@@ -146,6 +147,8 @@ def _foundations(topology: Topology, existing_hosted_zone_id: str) -> Iterator[S
     zone = {"Domain": topology.domain}
     if existing_hosted_zone_id:
         zone["ExistingHostedZoneId"] = existing_hosted_zone_id
+    elif topology.options.accelerated_recovery:
+        zone["AcceleratedRecovery"] = "true"
     yield Stack(ZONE, shared, "zone.yaml", zone)
     for region in topology.regions:
         yield Stack(

@@ -1,13 +1,14 @@
-"""The CloudFormation templates: `infra/templates/*.yaml`, three of them completed by code.
+"""The CloudFormation templates: `infra/templates/*.yaml`, five of them completed by code.
 
 `template(name, topology)` gives a template as plain data, YAML short forms (`!Ref`, `!Sub`, …)
 written out, exactly as it is deployed. Most are deployed as they stand in the file. `gateway.yaml`
 gets the OpenAPI document of the topology as the external API's Body, and a Deployment whose logical
 id ends in a hash of that Body, because API Gateway serves a snapshot: without a new Deployment a
 changed Body would be stored and never served. `alarms.yaml` and `overview.yaml` get what
-`infra.monitoring` makes for the services of the topology.
+`infra.monitoring` makes for the services of the topology, `readiness.yaml` and `region-switch.yaml`
+what `infra.option_templates` makes.
 
-Downside: what is deployed for these three stands in no file; `infra template gateway` prints it.
+Downside: what is deployed for these five stands in no file; `infra template gateway` prints it.
 
 Errors: `TemplateFileError`, alone in its tree, for a file that is not a template.
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,19 @@ import yaml
 
 from gateway.openapi import render
 from infra.monitoring import with_alarms, with_overview
+from infra.option_templates import with_readiness, with_region_switch
 from infra.topology import Topology
 
 TEMPLATES = Path(__file__).parent / "templates"
 GATEWAY = "gateway.yaml"
+
+
+_COMPLETED: Mapping[str, Callable[[Mapping[str, Any], Topology], dict[str, Any]]] = {
+    "alarms.yaml": with_alarms,
+    "overview.yaml": with_overview,
+    "readiness.yaml": with_readiness,
+    "region-switch.yaml": with_region_switch,
+}
 
 
 class TemplateFileError(Exception):
@@ -94,7 +104,7 @@ def template(name: str, topology: Topology) -> Mapping[str, Any]:
     document = _file(TEMPLATES / name)
     if name == GATEWAY:
         return with_body(document, render(topology))
-    complete = {"alarms.yaml": with_alarms, "overview.yaml": with_overview}.get(name)
+    complete = _COMPLETED.get(name)
     return complete(document, topology) if complete else document
 
 

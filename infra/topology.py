@@ -16,6 +16,9 @@ from typing import Any
 API = "api"
 """Name of the external API's own entry: its host is `api.<domain>` and it has its own switch."""
 
+FRONT = "front"
+"""First label of CloudFront's name, with the option `cloudfront`."""
+
 SWITCHES = ("arc", "alarm", "health")
 RECORDS = ("failover", "weighted")
 FAILBACKS = ("controlled", "automatic")
@@ -181,7 +184,7 @@ def _parse(document: Mapping[str, Any], services_dir: Path, reasons: list[str]) 
         reasons.append("services: at least one [services.<name>] is needed")
         declared = {}
     services = {n: _service(n, d, services_dir, reasons) for n, d in declared.items()}
-    return Topology(
+    topology = Topology(
         str(domain),
         tuple(regions),
         services,
@@ -189,6 +192,8 @@ def _parse(document: Mapping[str, Any], services_dir: Path, reasons: list[str]) 
         _options(document.get("options", {}), reasons),
         _pipeline(document["pipeline"], reasons) if "pipeline" in document else None,
     )
+    reasons.extend(_option_faults(topology))
+    return topology
 
 
 def _service(name: str, given: Any, services_dir: Path, reasons: list[str]) -> Service:
@@ -225,6 +230,23 @@ def _options(given: Any, reasons: list[str]) -> Options:
         elif not isinstance(value, bool):
             reasons.append(f"options.{key}: {value!r} is neither true nor false")
     return Options(**{k: bool(v) for k, v in given.items() if k in known})
+
+
+def _option_faults(topology: Topology) -> Iterator[str]:
+    """Options that do not go with the services."""
+    options = topology.options
+    if options.cloudfront and FRONT in topology.services:
+        yield f"services.{FRONT}: with options.cloudfront this name is CloudFront's"
+    if not options.region_switch:
+        return
+    if not topology.switched_by("arc"):
+        yield 'options.region_switch: nothing has switch = "arc", so a plan would have no steps'
+    for service in topology.services.values():
+        if service.database and service.switch != "arc":
+            yield (
+                f"options.region_switch: {service.name} has a database and not the switch "
+                '"arc"; a plan would move its database and not its traffic'
+            )
 
 
 def _pipeline(given: Any, reasons: list[str]) -> Pipeline:

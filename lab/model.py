@@ -15,6 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+CLOUDFRONT_ZONE = "Z2FDTNDATAQYW2"
+"""Hosted zone of every alias to CloudFront (CloudFormation reference, AWS::Route53::RecordSet)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:

@@ -3,6 +3,9 @@
 `read` is all or nothing, as `ChangeResourceRecordSets` is: either everything is acceptable or
 `DeploymentRefused` lists all that is not.
 
+Records that lead to CloudFront are left out: nothing stands for CloudFront here, so their names do
+not exist.
+
 Downside: what Route 53 would accept but the lab cannot imitate (latency and geolocation routing,
 private zones) is refused too; the message says which of the two it is.
 """
@@ -13,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lab.model import Deployment, Resource
+from lab.model import CLOUDFRONT_ZONE, Deployment, Resource
 from lab.route53.errors import DeploymentRefused
 from lab.route53.health import CHECKER_REGIONS, HTTP_TYPES, HealthCheck
 from lab.route53.records import Alias, Policy, Record, Zone, make_zone, normal_name
@@ -56,13 +59,14 @@ def read(deployment: Deployment, targets: Mapping[str, Target]) -> Configuration
         for domain in deployment.of_type("AWS::ApiGateway::DomainName")
         if {"RegionalDomainName", "RegionalHostedZoneId"} <= domain.attributes.keys()
     }
+    ipv4_only = _ipv4_only(deployment)
     names = frozenset(normal_name(str(r.properties["Name"])) for r in hosted_zones.values())
     zones = []
     for zone_id, hosted in hosted_zones.items():
         name = normal_name(str(hosted.properties["Name"]))
         own = records[zone_id]
         found = record_faults(
-            zone_id, name, own, frozenset(checks), frozenset(targets), alias_zones
+            zone_id, name, own, frozenset(checks), frozenset(targets), alias_zones, ipv4_only
         )
         faults += found
         if not found:
@@ -71,6 +75,17 @@ def read(deployment: Deployment, targets: Mapping[str, Target]) -> Configuration
     if faults:
         raise DeploymentRefused(faults)
     return Configuration(tuple(zones), checks)
+
+
+def _ipv4_only(deployment: Deployment) -> frozenset[str]:
+    """API Gateway's names of the custom domains that are not dual stack; IPv4 is the default (API
+    Gateway guide, "IP address types for custom domain names")."""
+    return frozenset(
+        normal_name(str(domain.attributes["RegionalDomainName"]))
+        for domain in deployment.of_type("AWS::ApiGateway::DomainName")
+        if "RegionalDomainName" in domain.attributes
+        and domain.properties.get("EndpointConfiguration", {}).get("IpAddressType") != "dualstack"
+    )
 
 
 def _name_servers(hosted: Resource) -> tuple[str, ...]:
@@ -108,9 +123,12 @@ def _read_records(
             faults.append(f"{where}: hosted zone {zone_id or '(none named)'} is not deployed")
             continue
         try:
-            records[zone_id].append(read_record(properties))
+            record = read_record(properties)
         except ValueError as error:
             faults.append(f"{where}: {error}")
+            continue
+        if record.alias is None or record.alias.hosted_zone_id != CLOUDFRONT_ZONE:
+            records[zone_id].append(record)
     return records
 
 

@@ -41,6 +41,7 @@ def record_faults(
     checks: frozenset[str],
     targets: frozenset[str],
     alias_zones: Mapping[str, str],
+    ipv4_only: frozenset[str],
 ) -> tuple[str, ...]:
     """All faults of one zone's records.
 
@@ -48,6 +49,7 @@ def record_faults(
         checks: ids of the health checks that exist.
         targets: DNS names of AWS resources that an alias may point to.
         alias_zones: their hosted zone ids, for those that are known.
+        ipv4_only: those that are known not to be dual stack.
     """
     groups = group_records(records)
     faults = [
@@ -60,6 +62,12 @@ def record_faults(
         for record in records
         if record.alias is not None
         for fault in _alias_faults(record, zone_id, groups, targets, alias_zones)
+    ]
+    faults += [
+        f"{record.label}: alias target {record.alias.dns_name} is not dual stack (IpAddressType of "
+        "its EndpointConfiguration); the name would have no IPv6 address"
+        for record in records
+        if record.type == "AAAA" and record.alias and record.alias.dns_name in ipv4_only
     ]
     for (name, rtype), group in groups.items():
         faults += [f"{name} {rtype}: {fault}" for fault in _group_faults(group)]

@@ -189,6 +189,32 @@ def _alarm(declared: Declared) -> Identity:
     return name, {"Arn": declared.arn("cloudwatch", f"alarm:{name}")}
 
 
+def _distribution(declared: Declared) -> Identity:
+    distribution_id = "E" + declared.letters(13).upper()
+    return distribution_id, {
+        "Id": distribution_id,
+        "DomainName": f"d{declared.letters(13)}.cloudfront.net",
+    }
+
+
+def _plan(declared: Declared) -> Identity:
+    name = str(declared.properties.get("Name", ""))
+    arn = f"arn:{PARTITION}:arc-region-switch::{ACCOUNT_ID}:plan/{name}:{declared.hex(6)}"
+    return arn, {"Arn": arn, "Owner": ACCOUNT_ID, "Version": "1"}
+
+
+def _readiness(kind: str) -> Callable[[Declared], Identity]:
+    """`kind`: what the properties with name and ARN are called after."""
+    resource = re.sub("(?<!^)(?=[A-Z])", "-", kind).lower()
+
+    def identity(declared: Declared) -> Identity:
+        name = str(declared.properties.get(f"{kind}Name") or _named(declared)[0])
+        arn = f"arn:{PARTITION}:route53-recovery-readiness::{ACCOUNT_ID}:{resource}/{name}"
+        return name, {f"{kind}Arn": arn}
+
+    return identity
+
+
 def _build_project(declared: Declared) -> Identity:
     name = str(declared.properties.get("Name", _named(declared)[0]))
     return name, {"Arn": declared.arn("codebuild", f"project/{name}")}
@@ -350,9 +376,11 @@ EMULATED: Mapping[str, Callable[[Declared], Identity]] = {
 their names come from the service."""
 
 INERT: Mapping[str, Callable[[Declared], Identity]] = {
+    "AWS::ARCRegionSwitch::Plan": _plan,
     "AWS::ApiGateway::Account": _named,
     "AWS::ApiGateway::UsagePlan": _named,
     "AWS::CloudFormation::WaitConditionHandle": _named,
+    "AWS::CloudFront::Distribution": _distribution,
     "AWS::CloudWatch::CompositeAlarm": _alarm,
     "AWS::CloudWatch::Dashboard": _named,
     "AWS::CodeBuild::Project": _build_project,
@@ -375,6 +403,10 @@ INERT: Mapping[str, Callable[[Declared], Identity]] = {
     "AWS::RDS::DBClusterParameterGroup": _named,
     "AWS::RDS::DBParameterGroup": _named,
     "AWS::RDS::DBSubnetGroup": _named,
+    "AWS::Route53RecoveryReadiness::Cell": _readiness("Cell"),
+    "AWS::Route53RecoveryReadiness::ReadinessCheck": _readiness("ReadinessCheck"),
+    "AWS::Route53RecoveryReadiness::RecoveryGroup": _readiness("RecoveryGroup"),
+    "AWS::Route53RecoveryReadiness::ResourceSet": _readiness("ResourceSet"),
     "AWS::S3::Bucket": _bucket,
     "AWS::S3::BucketPolicy": _named,
     "AWS::XRay::Group": _named,

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lab.model import Resource
+from lab.model import CLOUDFRONT_ZONE, Resource
 
 _ARC = "AWS::Route53RecoveryControl::"
 _POLICIES = {
@@ -153,6 +153,13 @@ def _record_references(index: Index) -> Iterator[str]:
         yield from (f"{at}: {reason}" for reason in _content(record, gateways, names))
 
 
+def _to_cloudfront(target: str, alias: Mapping[str, Any]) -> Iterator[str]:
+    if not target.endswith(".cloudfront.net"):
+        yield f"{target} is no name of CloudFront's, whose hosted zone the alias has"
+    if alias.get("EvaluateTargetHealth"):
+        yield "the health of a CloudFront distribution cannot be evaluated"
+
+
 def _content(
     record: Record, gateways: set[tuple[str, str]], names: set[tuple[str, str, str]]
 ) -> Iterator[str]:
@@ -169,6 +176,8 @@ def _content(
     if zone == record.zone:
         if (target, zone, record.type) not in names:
             yield f"there is no {record.type} record {target} in the zone for the alias"
+    elif zone == CLOUDFRONT_ZONE:
+        yield from _to_cloudfront(target, alias)
     elif (target, zone) not in gateways:
         yield f"there is no custom domain name {target} in hosted zone {zone} for the alias"
 

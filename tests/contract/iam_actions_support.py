@@ -21,6 +21,14 @@ LONG = 6
 """A list with more kinds is shortened to those that are used here."""
 
 BY_HAND: Mapping[str, list[str]] = {
+    "arc-region-switch:CreatePlan": [],
+    "arc-region-switch:DeletePlan": ["plan"],
+    "arc-region-switch:GetPlan": ["plan"],
+    "arc-region-switch:ListRoute53HealthChecks": ["plan"],
+    "arc-region-switch:ListTagsForResource": ["plan"],
+    "arc-region-switch:TagResource": ["plan"],
+    "arc-region-switch:UntagResource": ["plan"],
+    "arc-region-switch:UpdatePlan": ["plan"],
     "cognito-idp:ListUserPoolClientSecrets": ["userpool"],
     "ec2:DescribeVpcEncryptionControls": [],
     "route53-recovery-control-config:UpdateCluster": ["cluster"],

@@ -11,6 +11,7 @@ the actions of all policies); `ARNS` says how ours of each kind are named.
     cloudformation-traffic    what every deployment has
     cloudformation-network    keys, networks and user pools of services with a database
     cloudformation-database   their database and its logins
+    cloudformation-options    what `[options]` adds, beside the first
 
 Downside: a schema lists what a handler may call, not what it does call; and one statement per
 service gives each of its actions on all of that service's named resources.
@@ -41,6 +42,7 @@ PARTS: Mapping[str, frozenset[str]] = {
     "traffic": frozenset(),
     "network": frozenset({"keys", "network", "users"}),
     "database": frozenset({"database", "global-database", "secrets"}),
+    "options": frozenset({"cloudfront", "readiness", "region-switch"}),
 }
 """Policy -> its templates; the first has all that are in no other. A policy has a limited size."""
 NOT_OF_THE_ROLE = frozenset(template.removesuffix(".yaml") for template in CALLERS_OWN)
@@ -52,7 +54,11 @@ TAGGED = {"StringEquals": {"aws:ResourceTag/two-region-api:domain": "example.com
 NOT_NEEDED: Mapping[str, str] = {
     "acm-pca:": "certificates are public ones",
     "apigateway:UpdateRestApiPolicy": "the external API has no resource policy",
-    "cloudfront:": "the pools' domains are Cognito's own",
+    "cloudfront:CreateConnectionGroup": "the distribution has no tenants",
+    "cloudfront:CreateDistributionWithTags": "IAM has no action of that name",
+    "cloudfront:GetConnectionGroup": "the distribution has no tenants",
+    "cloudfront:GetVpcOrigin": "the origin is public",
+    "cloudfront:UpdateDistributionWithStagingConfig": "there is no staging distribution",
     "cognito-idp:AddCustomAttributes": "the pools have no attributes of their own",
     "ec2:AssociateSubnetCidrBlock": "subnets have no IPv6",
     "ec2:CreateVpcEncryptionControl": "the VPC does not ask for it",
@@ -100,6 +106,7 @@ NOT_NEEDED_BY: Mapping[tuple[str, str], str] = {
     ("AWS::Cognito::UserPool", "iam:"): "nothing is sent by SMS or e-mail",
     ("AWS::Cognito::UserPool", "kms:"): "the pools have no key of their own",
     ("AWS::Cognito::UserPoolClient", "iam:"): "no analytics",
+    ("AWS::Cognito::UserPoolDomain", "cloudfront:"): "the pools' domains are Cognito's own",
     ("AWS::Cognito::UserPoolDomain", "kms:"): "the pools have no key of their own",
     ("AWS::RDS::DBInstance", "iam:"): "instances have no role for enhanced monitoring",
 }
@@ -108,6 +115,8 @@ NOT_NEEDED_BY: Mapping[tuple[str, str], str] = {
 NOT_NEEDED_IN: Mapping[tuple[str, str], str] = {
     ("database", "iam:AttachRolePolicy"): "the proxy's role has a policy of its own",
     ("database", "iam:DetachRolePolicy"): "the proxy's role has a policy of its own",
+    ("options", "iam:AttachRolePolicy"): "the plan's role has policies of its own",
+    ("options", "iam:DetachRolePolicy"): "the plan's role has policies of its own",
     ("traffic", "iam:DeleteRolePolicy"): "the role for logs has AWS's policy only",
     ("traffic", "iam:PutRolePolicy"): "the role for logs has AWS's policy only",
 }
@@ -132,6 +141,8 @@ def _anywhere(service: str, *names: str) -> list[str]:
 
 ARNS: Mapping[str, Mapping[str, list[str]]] = {
     "acm": {"certificate": _anywhere("acm", "certificate/*")},
+    "arc-region-switch": {"plan": [f"arn:aws:arc-region-switch::{ACCOUNT}:plan/{LABEL}:*"]},
+    "cloudfront": {"distribution": [f"arn:aws:cloudfront::{ACCOUNT}:distribution/*"]},
     "cloudwatch": {
         "alarm": _named("cloudwatch", f"alarm:{LABEL}-*"),
         "dashboard": [f"arn:aws:cloudwatch::{ACCOUNT}:dashboard/{LABEL}-*"],
@@ -171,6 +182,13 @@ ARNS: Mapping[str, Mapping[str, list[str]]] = {
         "cluster": [f"arn:aws:route53-recovery-control::{ACCOUNT}:cluster/*"],
         "controlpanel": [f"arn:aws:route53-recovery-control::{ACCOUNT}:controlpanel/*"],
     },
+    "route53-recovery-readiness": {
+        kind: [f"arn:aws:route53-recovery-readiness::{ACCOUNT}:{name}/example_com*"]
+        for kind, name in (
+            ("cell", "cell"), ("readinesscheck", "readiness-check"),
+            ("recoverygroup", "recovery-group"), ("resourceset", "resource-set"),
+        )
+    },
     "secretsmanager": {"Secret": _named("secretsmanager", "secret:todo/*")},
 }
 """Service -> kind of resource -> how ours are named. Controls and safety rules are below panels."""
@@ -184,24 +202,31 @@ API_GATEWAY = [
     for region in REGIONS
 ]  # fmt: skip
 SIDS = {
-    "acm": "CloudCertificates", "apigateway": "CloudApis", "cloudwatch": "CloudAlarmsAndDashboards",
-    "cognito-idp": "CloudUserPools", "ec2": "CloudNetworks", "iam": "CloudRolesOfStacks",
-    "kms": "CloudKeys", "logs": "CloudAccessLogs", "rds": "CloudDatabases",
+    "acm": "CloudCertificates", "apigateway": "CloudApis",
+    "arc-region-switch": "CloudPlanOfRegionSwitch", "cloudfront": "CloudDistribution",
+    "cloudwatch": "CloudAlarmsAndDashboards", "cognito-idp": "CloudUserPools",
+    "ec2": "CloudNetworks", "iam": "CloudRolesOfStacks", "kms": "CloudKeys",
+    "logs": "CloudAccessLogs", "rds": "CloudDatabases",
     "route53": "CloudZonesAndHealthChecks", "route53-recovery-control-config": "CloudSwitches",
-    "secretsmanager": "CloudLoginsOfTheDatabase",
+    "route53-recovery-readiness": "CloudReadiness", "secretsmanager": "CloudLoginsOfTheDatabase",
 }  # fmt: skip
 CREATES, REMOVES = "CloudLooksAndCreatesWithoutNames", "CloudRemovesOnlyWhatIsTagged"
 BELOW = {"routingcontrol": "controlpanel", "safetyrule": "controlpanel"}
 REMOVED_BY_TAG = frozenset({
-    "acm:DeleteCertificate", "cognito-idp:DeleteUserPool", "ec2:DeleteRouteTable",
-    "ec2:DeleteSecurityGroup", "ec2:DeleteSubnet", "ec2:DeleteVpc", "ec2:DeleteVpcEndpoints",
+    "acm:DeleteCertificate", "cloudfront:DeleteDistribution", "cognito-idp:DeleteUserPool",
+    "ec2:DeleteRouteTable", "ec2:DeleteSecurityGroup", "ec2:DeleteSubnet",
+    "ec2:DeleteVpc", "ec2:DeleteVpcEndpoints",
     "kms:ScheduleKeyDeletion", "rds:DeleteDBProxy", "rds:DeleteDBProxyEndpoint",
     "route53-recovery-control-config:DeleteCluster",
     "route53-recovery-control-config:DeleteControlPanel",
     "route53-recovery-control-config:DeleteSafetyRule",
 })  # fmt: skip
 """What destroys something whose id AWS made up and which has the stack's tags."""
-PASSED_TO = {"traffic": "apigateway.amazonaws.com", "database": "rds.amazonaws.com"}
+PASSED_TO = {
+    "traffic": "apigateway.amazonaws.com",
+    "database": "rds.amazonaws.com",
+    "options": "arc-region-switch.amazonaws.com",
+}
 LOG_POLICY = "arn:aws:iam::aws:policy/service-role/AmazonAPIGatewayPushToCloudWatchLogs"
 SPECIAL = {
     "iam:AttachRolePolicy": "CloudGivesRolesThePolicyForLogsOnly",

@@ -37,19 +37,20 @@ def deployment() -> Deployment:
         config = {"Type": "RECOVERY_CONTROL", "RoutingControlArn": region}
         alias = {"DNSName": f"d-1.execute-api.{region}.amazonaws.com", "HostedZoneId": "ZAPI"}
         resources.append(resource("HealthCheck", region, HealthCheckConfig=config))
-        resources.append(
+        resources += [
             resource(
                 "RecordSet",
-                f"record-{region}",
+                f"record-{region}-{kind}",
                 HostedZoneId="Z1",
                 Name="service1.example.test",
-                Type="A",
+                Type=kind,
                 SetIdentifier=region,
                 Failover=side,
                 HealthCheckId=region,
                 AliasTarget={**alias, "EvaluateTargetHealth": True},
             )
-        )
+            for kind in ("A", "AAAA")
+        ]
     resources.append(
         resource(
             "RecordSet",
@@ -105,6 +106,41 @@ async def test_a_switch_moves_the_answer() -> None:
 
 def test_the_same_under_uvloop() -> None:
     uvloop.run(move_and_look())
+
+
+async def test_the_ipv6_address_moves_like_the_other_and_can_be_connected_to() -> None:
+    """A socket of AF_INET6 reaches what listens on the IPv4 loopback address."""
+    greeting = {address: address.encode() for address in REGIONS.values()}
+    async with contextlib.AsyncExitStack() as stack:
+        route53 = await stack.enter_async_context(running())
+        port = 0
+        for address in greeting:
+
+            async def greet(
+                _: asyncio.StreamReader, writer: asyncio.StreamWriter, own: str = address
+            ) -> None:
+                writer.write(greeting[own])
+                writer.close()
+
+            server = await asyncio.start_server(greet, address, port)
+            stack.push_async_callback(server.wait_closed)
+            stack.callback(server.close)
+            port = server.sockets[0].getsockname()[1]
+
+        async def reached() -> str:
+            reply = await udp(route53, "service1.example.test", "AAAA")
+            (value,) = reply.answer[0]
+            reader, writer = await asyncio.open_connection(str(value), port, family=socket.AF_INET6)
+            text = await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            assert str(value) == f"::ffff:{text.decode()}"
+            return text.decode()
+
+        assert await reached() == "127.0.1.10"
+        route53.set_routing_control("us-west-2", True)
+        route53.set_routing_control("us-east-1", False)
+        assert await reached() == "127.0.2.10"
 
 
 async def test_long_answers_come_by_tcp() -> None:
@@ -180,19 +216,21 @@ async def test_an_address_that_cannot_be_had() -> None:
 
 
 @pytest.mark.skipif(shutil.which("dig") is None, reason="dig is not installed")
+@pytest.mark.parametrize(("kind", "address"), [("A", "127.0.1.10"), ("AAAA", "::ffff:127.0.1.10")])
 @pytest.mark.parametrize("options", [[], ["+tcp"], ["+noedns"], ["+norecurse", "+dnssec"]])
-async def test_dig(options: list[str]) -> None:
+async def test_dig(options: list[str], kind: str, address: str) -> None:
     async with running() as route53:
         host, port = route53.address
         process = await asyncio.create_subprocess_exec(
             *("dig", f"@{host}", "-p", str(port), "+tries=1", "+time=5", *options),
             "service1.example.test",
+            kind,
             stdout=asyncio.subprocess.PIPE,
         )
         output, _ = await asyncio.wait_for(process.communicate(), 15)
     text = output.decode()
     assert "status: NOERROR" in text
     assert "flags: qr aa" in text
-    assert ["service1.example.test.", "60", "IN", "A", "127.0.1.10"] in [
+    assert ["service1.example.test.", "60", "IN", kind, address] in [
         line.split() for line in text.splitlines()
     ]

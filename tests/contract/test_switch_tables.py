@@ -57,10 +57,13 @@ class Routing:
         `well`: regions whose endpoint answers."""
         checks = {i: self._healthy(c, taken, well) for i, c in self.checks.items()}
         known = Conditions(checks, self.targets, frozenset(), 60)
-        decision = decide((self.zone,), HOST, "A", known)
-        (outcome,) = decision.outcomes
-        address = outcome.rrsets[-1].values[0]
+        ((address,), (mapped,)) = (self._addresses(kind, known) for kind in ("A", "AAAA"))
+        assert mapped == f"::ffff:{address}"
         return next(region for region in REGIONS if ADDRESSES[region] == address)
+
+    def _addresses(self, kind: str, known: Conditions) -> tuple[str, ...]:
+        (outcome,) = decide((self.zone,), HOST, kind, known).outcomes
+        return outcome.rrsets[-1].values
 
     def _healthy(self, check: Resource, taken: set[str], well: set[str]) -> bool:
         config: Mapping[str, Any] = check.properties["HealthCheckConfig"]

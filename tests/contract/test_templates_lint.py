@@ -9,7 +9,7 @@ import pytest
 from cfnlint.api import ManualArgs, lint, lint_file
 
 from infra.templates import GATEWAY, TEMPLATES, template
-from infra.topology import Service, Topology
+from infra.topology import Options, Service, Topology
 
 REGIONS = ["us-east-1", "us-west-2"]
 
@@ -37,3 +37,45 @@ def test_the_types_of_arc_exist_only_where_the_switches_are_put() -> None:
     found = lint_file(path, ManualArgs(regions=["eu-west-1"]))
 
     assert {match.rule.id for match in found} == {"E3006"}
+
+
+@pytest.mark.parametrize("name", ["readiness.yaml", "region-switch.yaml"])
+@pytest.mark.parametrize("count", [1, 4, 48])
+def test_a_rendered_option_is_clean_in_both_regions(name: str, count: int) -> None:
+    text = json.dumps(template(name, with_options(count)))
+
+    assert [str(match) for match in lint(text, regions=REGIONS)] == []
+
+
+def with_options(count: int) -> Topology:
+    names = ["todo", *(f"service-{n:03}" for n in range(1, count))]
+    services = {n: Service(n, database="aurora" if n == "todo" else "") for n in names}
+    regions = ("us-east-1", "us-west-2")
+    return Topology("example.test", regions, services, options=Options(True, True, True, True))
+
+
+def size(document: object) -> int:
+    return len(json.dumps(document, separators=(",", ":")))
+
+
+def test_a_plan_of_region_switch_has_room_for_as_many_services_as_fit() -> None:
+    """48, where the control panels end: 100 blocks in a plan (ARC quotas), 10,240 characters in
+    the policies of a role (IAM quotas), 200 parameters and 51,200 bytes in a request
+    (CloudFormation quotas)."""
+    document = template("region-switch.yaml", with_options(48))
+
+    (workflow,) = document["Resources"]["Plan"]["Properties"]["Workflows"]
+    assert len(workflow["Steps"]) == 1 + 48 + 1 <= 100
+    assert len(document["Parameters"]) <= 200
+    assert size(document) <= 51_200
+    policies = document["Resources"]["ExecutionRole"]["Properties"]["Policies"]
+    (statement,) = policies[0]["PolicyDocument"]["Statement"]
+    arn = f"arn:aws:route53-recovery-control::111122223333:controlpanel/{'0' * 32}*"
+    whole = {**statement, "Resource": [arn] * len(statement["Resource"])}
+    assert size(whole) + size(policies[1]) <= 10_240
+
+
+def test_readiness_has_room_for_26_services_in_a_request() -> None:
+    """ARC's own quota, 10 resources in a cell, ends before: docs/options.md."""
+    assert size(template("readiness.yaml", with_options(26))) <= 51_200
+    assert size(template("readiness.yaml", with_options(30))) > 51_200

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from docs_support import ROOT
 from infra.planning import Line, plan
 from infra.prices import HOURS
 from infra.stacks import stack_list
-from infra.topology import API, SWITCHES, Service, Topology, load_topology
+from infra.topology import API, SWITCHES, Options, Service, Topology, load_topology
 
 PAGE = (ROOT / "docs/costs.md").read_text()
 REGIONS = ("us-east-1", "us-west-2")
@@ -77,3 +78,16 @@ def test_where_arc_becomes_cheaper_than_checkers() -> None:
     number = 1 + (arc[0] - health[0]) / ((health[1] - health[0]) - (arc[1] - arc[0]))
 
     assert f"at about {number:.0f} services" in PAGE
+
+
+def test_each_option_costs_what_is_said_on_both_pages() -> None:
+    topology = load_topology(Path(ROOT / "topology.toml"))
+    without = total(plan(topology, stack_list(topology)))
+    about = (ROOT / "docs/options.md").read_text()
+    for option in fields(Options):
+        asked_for = replace(topology, options=Options(**{option.name: True}))
+        more = total(plan(asked_for, stack_list(asked_for))) - without
+        for page in (PAGE, about):
+            said = rf"^\| `{option.name}` \|(.*\$\d.*|.* nothing.*) \|$"
+            (row,) = re.findall(said, page, re.MULTILINE)
+            assert (money(row) or [0.0])[-1] == pytest.approx(more), option.name

@@ -19,7 +19,7 @@ from docs_support import ROOT, all_prose, fenced, name, pages, project_files
 
 from failover.cli import build_parser as failover_parser
 from infra.cli import _parser as infra_parser
-from infra.topology import Service
+from infra.topology import Options, Service
 from lab.cli import _parser as lab_parser
 from lab.settings import PROFILES, Profile
 
@@ -166,6 +166,12 @@ def test_every_key_of_the_topology_is_documented() -> None:
     keys = ["domain", "regions", "services", *(f.name for f in fields(Service) if f.name != "name")]
     text = (ROOT / "docs/architecture.md").read_text()
     assert not [key for key in keys if f"`{key}`" not in text]
+
+
+def test_every_option_has_a_section_and_is_said_of_the_lab() -> None:
+    for option in (field.name for field in fields(Options)):
+        assert f"\n## `{option}`\n" in (ROOT / "docs/options.md").read_text()
+        assert f"\n| `{option}` | " in (ROOT / "docs/lab.md").read_text()
 
 
 def test_every_knob_of_the_lab_is_in_its_table_with_both_values() -> None:

@@ -110,13 +110,29 @@ def test_a_services_page_shows_both_regions(service: str, pages: int) -> None:
     ]  # fmt: skip
 
 
+def test_the_overview_has_lag_and_proxies_of_both_regions_only_with_a_database() -> None:
+    widgets = json.loads(bodies("overview")["Overview"])["widgets"]
+    found = {w["properties"]["title"]: w["properties"]["metrics"] for w in widgets}
+
+    lags, proxies = found["lag of the replica, ms"], found["proxies: available, percent"]
+    assert [m[-1]["region"] for m in lags] == list(REGIONS)
+    assert {(m[7], m[-1]["region"]) for m in proxies} == {
+        (role, region) for role in ("READ_WRITE", "READ_ONLY") for region in REGIONS
+    }
+    assert {m[3] for m in (*lags, *proxies)} == {"db-shop-com"}
+    without = json.loads(bodies("overview", MIXED)["Overview"])["widgets"]
+    assert not [w for w in without if "AWS/RDS" in json.dumps(w)]
+
+
 def test_the_overview_has_all_services() -> None:
     body = bodies("overview")["Overview"]
 
     widgets = [widget["properties"] for widget in json.loads(body)["widgets"]]
     labels = [metric[-1]["label"] for metric in widgets[0]["metrics"]]
     assert labels == [f"{s} {r}" for r in REGIONS for s in ("a", "todo", "api")]
-    assert [w["region"] for w in widgets] == ["us-east-1", *("us-east-1",) * 2, *("us-west-2",) * 2]
+    regions = [w["region"] for w in widgets]
+    east, west = REGIONS
+    assert regions == [east, east, east, west, west, east, east]  # the database's show both
     assert "${" not in body
 
 

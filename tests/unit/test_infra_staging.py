@@ -22,8 +22,9 @@ from infra.topology import API, Options, Pipeline, Service, Topology
 
 EAST, WEST = "us-east-1", "us-west-2"
 SHARED = {
-    "cluster.yaml", "dashboard.yaml", "global-database.yaml", "overview.yaml", "pipeline.yaml",
-    "routing.yaml", "routing-alarm.yaml", "routing-health.yaml", "secrets.yaml", "zone.yaml",
+    "cloudfront.yaml", "cluster.yaml", "dashboard.yaml", "global-database.yaml", "overview.yaml",
+    "pipeline.yaml", "readiness.yaml", "region-switch.yaml", "routing.yaml", "routing-alarm.yaml",
+    "routing-health.yaml", "secrets.yaml", "zone.yaml",
 }  # fmt: skip
 """Templates that were looked at and are of no region."""
 

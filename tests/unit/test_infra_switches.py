@@ -271,11 +271,12 @@ def test_both_records_carry_their_own_check(given: Service, policies: tuple[Any,
 TEMPLATES_OF_RECORDS = [DECLARED[name]["Resources"] for name in ROUTING.values()]
 
 
+@pytest.mark.parametrize("family", ["", "Ipv6"])
 @pytest.mark.parametrize("role", ["Primary", "Secondary"])
-def test_another_switch_changes_no_more_of_a_record_than_its_check(role: str) -> None:
+def test_another_switch_changes_no_more_of_a_record_than_its_check(role: str, family: str) -> None:
     records = []
     for resources in TEMPLATES_OF_RECORDS:
-        record = dict(resources[f"{role}Record"]["Properties"])
+        record = dict(resources[f"{role}Record{family}"]["Properties"])
         assert record.pop("HealthCheckId") == {"Ref": f"{role}HealthCheck"}
         kind = record.pop("Failover")
         assert role.upper() in (kind, kind["Fn::If"][-1] if isinstance(kind, dict) else "")
@@ -288,9 +289,10 @@ def test_another_switch_changes_no_more_of_a_record_than_its_check(role: str) ->
 def test_a_service_that_comes_to_arc_is_never_answered_with_the_secondary_meanwhile() -> None:
     """New controls are Off. With the secondary's record changed first, the primary's old check is
     still healthy; then both are unhealthy, which is the primary too."""
-    record = DECLARED["routing.yaml"]["Resources"]["PrimaryRecord"]
+    resources = DECLARED["routing.yaml"]["Resources"]
 
-    assert record["DependsOn"] == "SecondaryRecord"
+    for family in ("", "Ipv6"):
+        assert resources[f"PrimaryRecord{family}"]["DependsOn"] == f"SecondaryRecord{family}"
 
 
 # ---- the recovery document

@@ -115,6 +115,32 @@ def test_cname_beside_another_type() -> None:
     assert "also has records of type A" in faults(record(), cname)
 
 
+@pytest.mark.parametrize(
+    ("configuration", "refused"),
+    [
+        ({"Types": ["REGIONAL"]}, True),
+        ({"Types": ["REGIONAL"], "IpAddressType": "ipv4"}, True),
+        ({"Types": ["REGIONAL"], "IpAddressType": "dualstack"}, False),
+    ],
+)
+def test_an_ipv6_alias_needs_a_dual_stack_domain(
+    configuration: dict[str, Any], refused: bool
+) -> None:
+    domain = resource(
+        "ApiGateway::DomainName",
+        "a.example.test",
+        {"EndpointConfiguration": configuration},
+        RegionalDomainName=TARGET,
+        RegionalHostedZoneId="ZAPI",
+    )
+    six = record(Type="AAAA", AliasTarget=alias(TARGET, "ZAPI"))
+    build(domain, record(AliasTarget=alias(TARGET, "ZAPI")))
+    if refused:
+        assert "is not dual stack" in faults(domain, six)
+    else:
+        build(domain, six)
+
+
 def test_alias_with_the_wrong_zone_id() -> None:
     domain = resource(
         "ApiGateway::DomainName",

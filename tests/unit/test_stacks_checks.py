@@ -22,6 +22,7 @@ def resource(kind: str, ref: str, region: str = "us-west-2", **properties: Any) 
 
 
 ZONE = resource("AWS::Route53::HostedZone", "Z1", Name="a.test.")
+CLOUDFRONT = "Z2FDTNDATAQYW2"
 CHECK = resource("AWS::Route53::HealthCheck", "hc", HealthCheckConfig={"Type": "TCP"})
 
 
@@ -54,6 +55,7 @@ GOOD: list[tuple[Resource, ...]] = [
         record("1", AliasTarget={"DNSName": "b.a.test", "HostedZoneId": "Z1"}),
         record("2", "b.a.test"),
     ),
+    (record("1", AliasTarget={"DNSName": "D1.CloudFront.net.", "HostedZoneId": CLOUDFRONT}),),
 ]
 
 

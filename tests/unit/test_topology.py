@@ -238,6 +238,20 @@ def test_options_and_pipeline_are_read(tmp_path: Path) -> None:
         ('[services.health]\n[api]\ndatabase = "aurora"', "api: unknown key 'database'"),
         ("[services.health]\n[options]\ncloudfront = 1", "options.cloudfront: 1 is neither"),
         ("[services.health]\n[options]\ncdn = true", "options: unknown key 'cdn'"),
+        (
+            '[services.front]\ncode = "health"\n[options]\ncloudfront = true',
+            "services.front: with options.cloudfront this name is CloudFront's",
+        ),
+        (
+            '[services.health]\nswitch = "health"\n[api]\nswitch = "alarm"\n'
+            "[options]\nregion_switch = true",
+            'options.region_switch: nothing has switch = "arc"',
+        ),
+        (
+            '[services.todo]\nswitch = "alarm"\ndatabase = "aurora"\n'
+            "[options]\nregion_switch = true",
+            "a plan would move its database and not its traffic",
+        ),
         ('[services.health]\n[pipeline]\nrepository = "a/b"', "pipeline.connection: ''"),
         ("[services.health]\n[pipeline]\nbranch = 1", "pipeline.branch: 1 is not a string"),
     ],
