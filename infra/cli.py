@@ -10,9 +10,9 @@
     infra destroy                everything back to nothing, after showing what will be lost
 
 The first two and `plan` read files only; `verify` asks DNS and the services. None of these needs an
-AWS account. Exit codes: 0 done, 1 something
-failed (the message ends with the next command), 2 the command line, the topology or a template
-cannot be used, 3 `destroy` has shown what it would do, 130 interrupted.
+AWS account. Exit codes: 0 done, 1 something failed (the message ends with the next command), 2 the
+command line, the topology or a template cannot be used, 3 `destroy` has shown what it would do, 130
+interrupted.
 
 Downside: parameters that come from outputs are shown as references; their values exist only once
 something has been deployed.
