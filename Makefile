@@ -35,11 +35,11 @@ service: ## a new service: folder, test and its line in topology.toml (NAME=orde
 	@$(BIN)/python -m infra.scaffold '$(NAME)'
 
 deploy: ## everything to AWS, then recovery.json and the switches (DEPLOY_ARGS for infra deploy)
-	@./setup.sh demo
+	@./setup.sh deploy
 	@$(BIN)/infra deploy $(DEPLOY_ARGS) && $(BIN)/infra export
 
 destroy: ## show what AWS has of it and what would be lost (DESTROY_ARGS="--confirm …" does it)
-	@./setup.sh demo
+	@./setup.sh deploy
 	@$(BIN)/infra destroy $(DESTROY_ARGS)
 
 lint:   ## ruff, mypy, import rules, CloudFormation (cfn-lint, checkov)
