@@ -239,20 +239,22 @@ WRITES = {
 
 @pytest.mark.parametrize("name", WRITES)
 def test_draining_returns_only_when_the_writes_in_flight_have_ended(server, open_database, name):
-    """A lock on what it changes keeps the write in flight, after it has read the fence."""
-    row, events = todo(), []
+    """A lock on what it changes keeps the write in flight, after it has read the fence. What counts
+    is what the database holds when draining returns, not which thread is the first to say so."""
+    row, held_when_drained = todo(), []
     repository.MySqlRepository(open_database(), EAST).create(row)
     writing = repository.MySqlRepository(open_database(), EAST)
     draining = operations.MySqlOperations(open_database(), EAST)
 
     def write():
         WRITES[name](writing, row)
-        events.append("write ended")
 
     def drain():
         draining.set_fence(fence.Fence(1, EAST, fence.DRAINING), NOW)
-        events.append("drained")
+        held_when_drained.append(server.query(rows))
 
+    rows = "SELECT * FROM todo.todo ORDER BY id"
+    before = server.query(rows)
     holder = server.root("todo")
     threads = [threading.Thread(target=write), threading.Thread(target=drain)]
     try:
@@ -264,13 +266,13 @@ def test_draining_returns_only_when_the_writes_in_flight_have_ended(server, open
         assert _is_running(server, "%todo%FOR UPDATE" if name != "create" else "%INTO idempotency%")
         threads[1].start()
         assert _is_running(server, "%fence%FOR UPDATE")
-        assert events == []
+        assert held_when_drained == []
         holder.rollback()
     finally:
         holder.close()
         for thread in threads:
             thread.join(10)
-    assert events == ["write ended", "drained"]
+    assert held_when_drained == [server.query(rows)] != [before]
     with pytest.raises(errors.WriteRefused):
         WRITES[name](writing, row)
 
