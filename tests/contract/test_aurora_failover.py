@@ -222,6 +222,9 @@ def test_reachable_primary_is_fenced(world: World) -> None:
     world.settled(WEST, WEST)
 
 
+GRANTS = "SHOW GRANTS FOR 'installer'@'localhost'"
+
+
 def test_users_and_rotated_passwords_come_with_the_new_volume(world: World) -> None:
     world.kill_server(EAST)
     world.failover(WEST)
@@ -244,6 +247,29 @@ def test_users_and_rotated_passwords_come_with_the_new_volume(world: World) -> N
     )
     connection.close()
     assert ("second",) in world.direct(EAST, "SHOW DATABASES")
+
+
+def test_the_account_of_whoever_installed_the_server_stays_its_own(world: World) -> None:
+    """mariadb-install-db makes it, for any user but root, with a right that nobody can grant again:
+    so it was as good as impossible to get back, on a lab that root had not started."""
+    for statement in (
+        "CREATE USER 'installer'@'localhost'",
+        "INSERT INTO mysql.proxies_priv"
+        " VALUES ('localhost', 'installer', '%', '', 1, '', NOW())",
+        "FLUSH PRIVILEGES",
+    ):
+        world.direct(EAST, statement)
+    world.caught_up(EAST, WEST)
+    assert any("PROXY" in grant for (grant,) in world.direct(WEST, GRANTS))
+    world.kill_server(EAST)
+    world.failover(WEST)
+    write(world, WEST, "after")
+
+    restart_old_primary(world)
+
+    world.caught_up(WEST, EAST)
+    assert world.ids(EAST) == {"after"}
+    assert any("PROXY" in grant for (grant,) in world.direct(EAST, GRANTS))
 
 
 def test_volume_pending_resync_can_be_no_target(world: World) -> None:
