@@ -117,8 +117,8 @@ def _copy_users(target: Server, source: Server) -> None:
 
 
 def _users(server: Server) -> list[tuple[str, str]]:
-    """Those at localhost are the server's own: its installation makes one for whoever installs, with
-    a right (PROXY) that the lab's administrator has not and so cannot grant again."""
+    """Those at localhost are the server's own: its installation makes one for whoever installs,
+    with a right (PROXY) that the lab's administrator has not and so cannot grant again."""
     rows = server.query(
         "SELECT User AS u, Host AS h FROM mysql.global_priv WHERE Host <> 'localhost'"
         " ORDER BY u, h"
