@@ -160,7 +160,11 @@ def test_lost_writes_are_marked_and_left_for_the_check(world: TodoWorld) -> None
     assert report["services"]["todo"]["failed"] == 0
     assert report["services"]["todo"]["marks"]["contradicted"] > 0
     check = run.check()
-    assert check["missing"] == len(left.keys() - kept.keys())
+    # A delete that the end of the run cut off may have happened, so its row is not counted as lost.
+    operations = read_ledger(run.folder.glob("ledger*.jsonl")).values()
+    cut_off = {o.id for o in operations if (o.op, o.state) == ("delete", "sent")}
+    missing = {row_id for _, row_id in left.keys() - kept.keys()}
+    assert check["missing"] == len(missing - cut_off)
     assert check["resurrected"] == len(kept.keys() - left.keys())
     changed = [p for p in left.keys() & kept.keys() if left[p] != kept[p]]
     assert check["reverted"] == len(changed)
