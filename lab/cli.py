@@ -70,7 +70,7 @@ def pick_network(lab: Lab, prefix: str, topology: Path) -> Network:
         return Network(prefix)
     if lab.paths.lab_json.exists():
         return Settings.load(lab.paths.settings).network
-    for number in random.sample(range(1, 256), 50):
+    for number in random.sample(range(1, 100), 50):
         network = Network(f"127.{number}")
         settings = Settings(network, PROFILES["fast"], "", ("a", "b"), str(topology))
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -18,13 +17,14 @@ from typing import Any
 
 import aiohttp
 import trustme
+from loopback_networks import free_network
 
 from lab.apigateway import ConnectionKnobs, RegionalGateway
 from lab.dns_client import NameNotFound
 from lab.lambda_runtime import InvokeResult
 from lab.model import Deployment, Resource
 
-PREFIX = f"127.{random.randint(100, 250)}"
+PREFIX = free_network()
 REGIONS = ("us-east-1", "us-west-2")
 ADDRESS = {region: f"{PREFIX}.{n}.10" for n, region in enumerate(REGIONS, 1)}
 EAST, WEST = (ADDRESS[region] for region in REGIONS)

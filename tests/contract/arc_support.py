@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -22,6 +21,7 @@ from typing import Any, TypeVar
 import boto3
 import uvloop
 from botocore.config import Config
+from loopback_networks import free_network
 
 from lab.arc import ArcCluster
 from lab.model import Deployment, Resource
@@ -104,7 +104,7 @@ class StandIn:
         self.clock = Clock()
         self.events: list[dict[str, Any]] = []
         self.changes: list[tuple[str, bool]] = []
-        self.network = Network(f"127.{random.randint(100, 250)}")
+        self.network = Network(free_network())
         self._file = folder / "arc.json"
         self._options = options
         self._loop = uvloop.new_event_loop()

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import json
 import os
-import random
 import ssl
 import threading
 import time
@@ -25,6 +24,7 @@ import pymysql
 import trustme
 import uvloop
 from botocore.config import Config
+from loopback_networks import free_network
 
 from lab.aurora import (
     API_PORT,
@@ -297,7 +297,7 @@ def make_world(folder: Path, *, delay: float = 0.0, switchover_delay: float = 0.
     profile = replace(
         PROFILES["fast"], replication_delay=delay, switchover_delay=switchover_delay
     )
-    prefix = f"127.{random.randint(100, 250)}"
+    prefix = free_network()
     settings = Settings(Network(prefix), profile, "example.test", REGIONS, "topology.toml")
     world = World(paths, settings, deployment(borrow_timeout, instances))
     folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import http.server
 import json
-import random
 import socket
 import socketserver
 import ssl
@@ -21,6 +20,7 @@ from typing import Any
 
 import trustme
 from dnslib import QTYPE, RR, A, DNSRecord
+from loopback_networks import free_network
 
 ARC_REGIONS = ("us-east-1", "us-west-2", "eu-west-1", "ap-northeast-1", "ap-southeast-2")
 REGIONS = ("us-east-1", "us-west-2")
@@ -339,7 +339,7 @@ class Rig:
     """All of it, and a recovery file that points at it. Use as a context manager."""
 
     def __init__(self, folder: Path, services: tuple[str, ...] = ("service1", "service2")) -> None:
-        prefix = f"127.{random.randint(100, 250)}"
+        prefix = free_network()
         self.cluster = Cluster({control_arn(s, r): r == EAST for s in services for r in REGIONS})
         self.arc = {
             region: ArcEndpoint(self.cluster, region, f"{prefix}.100.{number}")

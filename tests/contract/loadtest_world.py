@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import socket
 import ssl
 import threading
@@ -21,6 +20,7 @@ from typing import Any
 
 import dnslib
 import trustme
+from loopback_networks import free_network
 
 HOST = "api.example.test"
 REGIONS = ("us-east-1", "us-west-2")
@@ -147,7 +147,7 @@ class World:
     """`with World(folder) as world:` starts it; nothing is left after the block."""
 
     def __init__(self, folder: Path) -> None:
-        prefix = f"127.{random.randrange(100, 250)}.{random.randrange(1, 250)}"
+        prefix = f"{free_network()}.7"
         self.folder = folder
         self.regions = {
             name: Region(name, f"{prefix}.{number + 1}") for number, name in enumerate(REGIONS)

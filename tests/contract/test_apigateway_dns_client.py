@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
 from dnslib import CNAME, RCODE, RR, A, DNSRecord
+from loopback_networks import free_network
 
 from lab.dns_client import NameNotFound, ResolutionTimeout, Resolver, ServerFailure
 
-ADDRESS = f"127.{random.randint(100, 250)}.0.1"
+ADDRESS = f"{free_network()}.0.1"
 Reply = Callable[[DNSRecord], list[DNSRecord]]
 
 

@@ -6,7 +6,6 @@ import asyncio
 import http.client
 import json
 import os
-import random
 import socket
 import subprocess
 import sys
@@ -39,6 +38,7 @@ from botocore.exceptions import (
     EndpointConnectionError,
     ReadTimeoutError,
 )
+from loopback_networks import free_network
 
 from lab.arc import ArcCluster, ArcError, ArcRefusedError, ArcStartError, ArcStateError
 from lab.settings import ARC_REGIONS, Network
@@ -372,7 +372,7 @@ def test_status_is_plain_data(stand_in: StandIn, target: Target) -> None:
 
 
 async def test_ports_in_use_are_all_named_and_nothing_is_left_open(tmp_path: Path) -> None:
-    network = Network(f"127.{random.randint(100, 250)}")
+    network = Network(free_network())
     cluster = ArcCluster(deployment(), PROFILE, tmp_path / "arc.json")
     with pytest.raises(ArcError, match="before it is started"):
         cluster.endpoints()

@@ -30,7 +30,7 @@ def token(state: Path, **changes: Any) -> str:
     return signed(KeyStore(state / "cognito").private(POOL, ()), claims | changes)
 
 
-@pytest.mark.parametrize("address", [EAST, WEST])
+@pytest.mark.parametrize("address", [EAST, WEST], ids=["east", "west"])
 async def test_answers_of_the_gateway(tmp_path: Path, address: str) -> None:
     good = token(tmp_path)
     old = token(tmp_path, exp=int(time.time()) - 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import signal
 import socket
 import sys
@@ -17,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback_networks import free_network
 
 from lab.lambda_runtime import InvokeResult, LambdaService, LambdaSettings
 from lab.model import Deployment, Resource
 from lab.settings import PROFILES, Profile
 
-HOST = f"127.{random.randint(100, 250)}.1.10"
+HOST = f"{free_network()}.1.10"
 CODE = """
 import json, os, socket, sys, time
 

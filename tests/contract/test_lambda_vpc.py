@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,12 +11,13 @@ from typing import Any
 
 import pytest
 from dnslib import QTYPE, RCODE, RR, A, DNSRecord
+from loopback_networks import free_network
 
 from lab.lambda_runtime import LambdaService, VpcNames
 from lab.model import Deployment, Resource
 from lab.settings import PROFILES
 
-HOST = f"127.{random.randint(100, 250)}.1.10"
+HOST = f"{free_network()}.1.10"
 CODE = """
 import os, socket, sys
 

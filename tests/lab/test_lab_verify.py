@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import ssl
 import subprocess
@@ -19,6 +18,7 @@ import pytest
 from conftest import BIN, RunningLab
 from dnslib import RR, A, DNSRecord
 from dnslib.server import BaseResolver, DNSServer
+from loopback_networks import free_network
 
 pytestmark = pytest.mark.lab
 
@@ -126,7 +126,7 @@ class Quiet:
 def diverted(lab: RunningLab, name: str) -> Iterator[str]:
     """A name server that leads `name` to a server with the lab's own certificate, which answers
     for the other region."""
-    address = f"127.{random.randint(100, 250)}.{random.randint(1, 250)}.9"
+    address = f"{free_network()}.9.9"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate_for(lab.directory, WEST))
     server = ThreadingHTTPServer((address, PORT), WrongRegion)
