@@ -14,9 +14,9 @@ demo:   ## both regions on this machine, traffic, two moves, a region lost and r
 	@./setup.sh demo
 	@$(BIN)/python -m lab.demo
 
-test:   ## all tests: unit, contract, lab, documentation
+test:   ## all tests: unit, contract, lab, documentation; two at a time (one: .venv/bin/pytest)
 	@./setup.sh dev
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 lab:    ## start both regions and leave them running (LAB_ARGS="…" for lab up; stop: .venv/bin/lab down)
 	@./setup.sh demo

@@ -388,7 +388,7 @@ async def test_close_leaves_no_process(tmp_path: Path) -> None:
 PARENT = """
 import asyncio, sys
 from pathlib import Path
-sys.path[:0] = [{tests!r}]
+sys.path[:0] = {tests!r}
 from test_lambda_service import call, pids, running
 
 async def main():
@@ -406,7 +406,8 @@ asyncio.run(main())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
 async def test_kill_9_of_the_parent_leaves_no_child(tmp_path: Path) -> None:
-    code = PARENT.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    here = Path(__file__).parent
+    code = PARENT.format(tests=[str(here), str(here.parent)], folder=str(tmp_path))
     parent = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE
     )
