@@ -127,9 +127,12 @@ def test_the_clone_has_the_documented_console_scripts(clone: Clone) -> None:
     assert Path(where.stdout.strip()).is_relative_to(clone.folder)
 
 
-def test_make_test_runs_pytest() -> None:
+def test_make_test_runs_all_tests() -> None:
     shown = subprocess.run(
         ["make", "-n", "test"],
         cwd=ROOT, env=fresh_environment(), capture_output=True, text=True, timeout=30, check=True,
     )  # fmt: skip
-    assert shown.stdout.splitlines() == ["./setup.sh dev", ".venv/bin/pytest"]
+    first, tests = shown.stdout.splitlines()
+    program, *options = tests.split()
+    assert (first, program) == ("./setup.sh dev", ".venv/bin/pytest")
+    assert options == ["-n", "2", "--dist", "loadgroup", "--no-loadscope-reorder"]
