@@ -277,7 +277,7 @@ def _topic_faults(topology: Topology) -> Iterator[str]:
     if not topics:
         return
     if topology.options.alarm_email:
-        yield f"{at}: there is alarm_email too; give one of them, and subscribe the other yourself"
+        yield f"{at}: there is alarm_email too; give one of them"
     for region in (each for each in topology.regions if each not in topics):
         yield f"{at}: {region} has none, and its alarms can notify no other region's topic"
     for region, arn in topics.items():
