@@ -4,7 +4,8 @@
     readiness        ARC readiness checks, one for each pair of things that should be alike
     region-switch    a plan of ARC Region switch over everything with the switch "arc"
 
-(The fourth, `accelerated_recovery`, is a parameter of the zone.) Nothing needs these steps, and no
+(A fourth, `accelerated_recovery`, is a parameter of the zone; whom alarms tell, `alarm_email` and
+`alarm_topics`, is in `infra.notifications`.) Nothing needs these steps, and no
 move by `failover` touches them. What the services add to the templates is filled in by
 `infra.option_templates`; what each option costs and leaves open is in `docs/options.md`.
 
