@@ -11,7 +11,7 @@ ten threads and steps of minutes that does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -153,15 +153,17 @@ def walk(
     workers: int = 1,
     needs: Mapping[str, set[str]] | None = None,
     keep_going: bool = False,
+    tolerated: Collection[str] = (),
     stop: Callable[[], None] = lambda: None,
 ) -> Walk:
     """Does `steps`, each as soon as those it needs are done, at most `workers` at a time; with one
     worker exactly in the order of the list, if that is a valid one.
 
     `needs`: instead of what the steps say. `keep_going`: after a failure go on with what does not
-    depend on it, else begin nothing new. `stop` is called when the walk itself is interrupted, to
-    end what is under way. A step that needs one that is not there raises ValueError before
-    anything is done, and so does a circle.
+    depend on it, else begin nothing new. `tolerated`: names of steps after whose failure it goes on
+    in any case. `stop` is called when the walk itself is interrupted, to end what is under way. A
+    step that needs one that is not there raises ValueError before anything is done, and so does a
+    circle.
     """
     wanted = dict(needs_of(steps) if needs is None else needs)
     _check(steps, wanted)
@@ -171,7 +173,7 @@ def walk(
     with ThreadPoolExecutor(workers, thread_name_prefix="step") as pool:
         try:
             while True:
-                if keep_going or not result.failures:
+                if keep_going or result.failures.keys() <= set(tolerated):
                     for name in _ready(waiting, wanted, result)[: workers - len(running)]:
                         step = waiting.pop(name)
                         running[pool.submit(act, step, dict(result.outputs))] = name

@@ -37,6 +37,7 @@ from infra.errors import (
     StackStateError,
     explained,
 )
+from infra.notifications import only_tells
 from infra.stacks import ROUTING, application_step
 from infra.steps import Application, Outputs, Stack, Step, WiringError, parameters_of
 from infra.templates import template
@@ -201,7 +202,13 @@ class Deployment:
                 self.stacks, step, document, outputs, lambda plan: review.refuse(plan, allowed)
             )
 
-        return walk(self.steps, act, workers=self.workers, stop=self.stopping.set)
+        return walk(
+            self.steps,
+            act,
+            workers=self.workers,
+            tolerated=only_tells(self.steps),
+            stop=self.stopping.set,
+        )
 
     def _template(self, step: Stack) -> Mapping[str, Any]:
         return template(step.template, self.topology)

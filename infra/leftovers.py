@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
+from typing import Any
 
 from infra.stacks import stack_list
 from infra.steps import Application, Step
@@ -25,6 +26,9 @@ from infra.topology import API, SWITCHES, Options, Pipeline, Service, Topology
 _ROUTING = re.compile(r"routing-(.+)")
 _REGIONAL = r"(?:domain|mapping|takeover)-(.+)-{region}"
 _ANY_PIPELINE = Pipeline("arn:aws:codeconnections:::connection/0", "owner/name")
+_ON: dict[str, Any] = {each.name: True for each in fields(Options) if each.type == "bool"}
+_EVERY_OPTION = Options(**_ON, alarm_email="nobody@example.org")
+"""Of `alarm_topics` there is nothing to find: it makes no step."""
 _DATABASES = ("", "aurora")
 
 
@@ -52,7 +56,7 @@ def candidates(topology: Topology, undeclared: Iterable[str]) -> tuple[Step, ...
     everything = replace(
         topology,
         services=services,
-        options=Options(**{field.name: True for field in fields(Options)}),
+        options=_EVERY_OPTION,
         pipeline=topology.pipeline or _ANY_PIPELINE,
     )
     for switch in SWITCHES:

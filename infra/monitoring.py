@@ -4,8 +4,10 @@
     dashboard-<service>  one service, both regions
     overview             all services
 
-They come last and nothing needs them, so a fault here keeps nothing from serving. They only show:
-nothing is moved because of one of these alarms (those of takeover.yaml are switches, and not here).
+Nothing needs them, and their failure does not end a deployment before the rest is up, so a fault
+here keeps nothing from serving. They only tell: nothing is moved because of one of these alarms
+(those of takeover.yaml are switches, and not here). Whom they tell is `infra.notifications`: with
+`[options] alarm_email` or `alarm_topics` each has an action, else none.
 
 Which region a service is in is shown by the health checks of its two records. With the switch "arc"
 exactly one is 1. With the others both are 1 at rest and the primary answers; one that is 0 is out,
@@ -24,6 +26,7 @@ from typing import Any
 
 from infra.data_stacks import database_step, has_database
 from infra.naming import logical_id
+from infra.notifications import alarm_parameters, notification_steps, with_actions
 from infra.steps import OutputRef, Stack, Value
 from infra.topology import API, Topology
 
@@ -53,8 +56,9 @@ def api_names(topology: Topology) -> dict[str, str]:
 
 def monitoring_steps(topology: Topology, region: str) -> Iterator[Stack]:
     """The steps. `region`: where the dashboards' stacks are; dashboards belong to no region."""
+    yield from notification_steps(topology)
     for each in topology.regions:
-        parameters: dict[str, Value] = {}
+        parameters = alarm_parameters(topology, each)
         if has_database(topology):
             parameters["ProxyName"] = OutputRef(database_step(each), "ProxyName")
         yield Stack(alarms_step(each), each, "alarms.yaml", parameters)
@@ -93,7 +97,7 @@ def _dashboard(topology: Topology, service: str, region: str) -> Stack:
 
 
 def with_alarms(document: Mapping[str, Any], topology: Topology) -> dict[str, Any]:
-    """`alarms.yaml` with two alarms for each API."""
+    """`alarms.yaml` with two alarms for each API, and whom all of them tell."""
     resources = dict(document["Resources"])
     for api in api_names(topology).values():
         name = logical_id(api)
@@ -105,7 +109,7 @@ def with_alarms(document: Mapping[str, Any], topology: Topology) -> dict[str, An
             api, "Latency", f"95 % of the answers take up to {LATENCY_MS} ms or longer.",
             {"ExtendedStatistic": "p95", "Threshold": LATENCY_MS},
         )  # fmt: skip
-    return {**document, "Resources": resources}
+    return with_actions({**document, "Resources": resources}, topology)
 
 
 def _alarm(api: str, metric: str, text: str, limit: Mapping[str, Any]) -> dict[str, Any]:

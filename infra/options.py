@@ -4,9 +4,10 @@
     readiness        ARC readiness checks, one for each pair of things that should be alike
     region-switch    a plan of ARC Region switch over everything with the switch "arc"
 
-(The fourth, `accelerated_recovery`, is a parameter of the zone.) Nothing needs these steps, and no
-move by `failover` touches them. What the services add to the templates is filled in by
-`infra.option_templates`; what each option costs and leaves open is in `docs/options.md`.
+(A fourth, `accelerated_recovery`, is a parameter of the zone; whom alarms tell, `alarm_email` and
+`alarm_topics`, is in `infra.notifications`.) Nothing needs these steps, and no move by `failover`
+touches them. What the services add to the templates is filled in by `infra.option_templates`; what
+each option costs and leaves open is in `docs/options.md`.
 
 Downside: a plan of Region switch moves what `failover` moves, without its fence, its proofs and its
 journal. Two tools for one thing; the page says which one to take.

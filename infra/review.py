@@ -40,6 +40,9 @@ HARMLESS = frozenset({
     "AWS::CloudWatch::Dashboard",
     "AWS::Logs::LogGroup",
     "AWS::Logs::MetricFilter",
+    "AWS::SNS::Subscription",  # another address is another subscription
+    "AWS::SNS::Topic",
+    "AWS::SNS::TopicPolicy",
 })  # fmt: skip
 
 DATABASE_TYPES = frozenset({

@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from infra import data_stacks, monitoring, options, pipeline
+from infra import data_stacks, monitoring, notifications, options, pipeline
 from infra.naming import METRIC, NAMESPACE, label, takeover_dimensions
 from infra.steps import (
     Application,
@@ -250,6 +250,7 @@ def _takeovers(topology: Topology, entry: Service) -> Iterator[Stack]:
                 "ServiceName": entry.name,
                 "Domain": topology.domain,
                 "FromRegion": other,
+                **notifications.takeover_parameters(topology, region),
             },
         )
 

@@ -1,4 +1,4 @@
-"""The CloudFormation templates: `infra/templates/*.yaml`, five of them completed by code.
+"""The CloudFormation templates: `infra/templates/*.yaml`, six of them completed by code.
 
 `template(name, topology)` gives a template as plain data, YAML short forms (`!Ref`, `!Sub`, …)
 written out, exactly as it is deployed. Most are deployed as they stand in the file. `gateway.yaml`
@@ -6,9 +6,9 @@ gets the OpenAPI document of the topology as the external API's Body, and a Depl
 id ends in a hash of that Body, because API Gateway serves a snapshot: without a new Deployment a
 changed Body would be stored and never served. `alarms.yaml` and `overview.yaml` get what
 `infra.monitoring` makes for the services of the topology, `readiness.yaml` and `region-switch.yaml`
-what `infra.option_templates` makes.
+what `infra.option_templates` makes, and `takeover.yaml` whom `infra.notifications` says to tell.
 
-Downside: what is deployed for these five stands in no file; `infra template gateway` prints it.
+Downside: what is deployed for these six stands in no file; `infra template gateway` prints it.
 
 Errors: `TemplateFileError`, alone in its tree, for a file that is not a template.
 """
@@ -26,6 +26,7 @@ import yaml
 
 from gateway.openapi import render
 from infra.monitoring import with_alarms, with_overview
+from infra.notifications import with_takeover_actions
 from infra.option_templates import with_readiness, with_region_switch
 from infra.topology import Topology
 
@@ -38,6 +39,7 @@ _COMPLETED: Mapping[str, Callable[[Mapping[str, Any], Topology], dict[str, Any]]
     "overview.yaml": with_overview,
     "readiness.yaml": with_readiness,
     "region-switch.yaml": with_region_switch,
+    "takeover.yaml": with_takeover_actions,
 }
 
 

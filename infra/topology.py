@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ _CONNECTION = re.compile(
 )
 _REPOSITORY = re.compile(r"[A-Za-z0-9._-]+/[A-Za-z0-9._/-]+")
 _BRANCH = re.compile(r"[A-Za-z0-9._/-]+")
+_EMAIL = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
+_TOPIC = re.compile(r"arn:aws[a-z-]*:sns:([a-z0-9-]+):\d{12}:[A-Za-z0-9_-]{1,256}")
 _KEYS = ("api", "domain", "options", "pipeline", "regions", "services")
 
 
@@ -93,6 +95,10 @@ class Options:
     """ARC readiness checks; AWS has closed them to accounts that did not use them."""
     region_switch: bool = False
     """An ARC Region switch plan over all services."""
+    alarm_email: str = ""
+    """Whom the alarms tell, by a topic that is made in each region."""
+    alarm_topics: Mapping[str, str] = field(default_factory=dict)
+    """Instead: region -> ARN of a topic that is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,15 +227,30 @@ def _api(given: Any, reasons: list[str]) -> Service:
 
 def _options(given: Any, reasons: list[str]) -> Options:
     known = [f.name for f in fields(Options)]
+    usable: dict[str, Any] = {}
     if not isinstance(given, dict):
         reasons.append("options: write it as a table, [options]")
         return Options()
     for key, value in given.items():
         if key not in known:
             reasons.append(f"options: unknown key {key!r}; known are {', '.join(sorted(known))}")
-        elif not isinstance(value, bool):
-            reasons.append(f"options.{key}: {value!r} is neither true nor false")
-    return Options(**{k: bool(v) for k, v in given.items() if k in known})
+        elif fault := _option_fault(key, value):
+            reasons.append(f"options.{key}: {fault}")
+        else:
+            usable[key] = value
+    return Options(**usable)
+
+
+def _option_fault(key: str, value: Any) -> str:
+    if key == "alarm_email":
+        if isinstance(value, str) and _EMAIL.fullmatch(value):
+            return ""
+        return f'{value!r} is not an address such as "oncall@example.org"'
+    if key == "alarm_topics":
+        if isinstance(value, dict) and all(isinstance(arn, str) for arn in value.values()):
+            return ""
+        return f"{value!r} is not a table with the ARN of a topic for each region"
+    return "" if isinstance(value, bool) else f"{value!r} is neither true nor false"
 
 
 def _option_faults(topology: Topology) -> Iterator[str]:
@@ -237,6 +258,7 @@ def _option_faults(topology: Topology) -> Iterator[str]:
     options = topology.options
     if options.cloudfront and FRONT in topology.services:
         yield f"services.{FRONT}: with options.cloudfront this name is CloudFront's"
+    yield from _topic_faults(topology)
     if not options.region_switch:
         return
     if not topology.switched_by("arc"):
@@ -247,6 +269,25 @@ def _option_faults(topology: Topology) -> Iterator[str]:
                 f"options.region_switch: {service.name} has a database and not the switch "
                 '"arc"; a plan would move its database and not its traffic'
             )
+
+
+def _topic_faults(topology: Topology) -> Iterator[str]:
+    """An alarm notifies topics of its own region only."""
+    at, topics = "options.alarm_topics", topology.options.alarm_topics
+    if not topics:
+        return
+    if topology.options.alarm_email:
+        yield f"{at}: there is alarm_email too; give one of them"
+    for region in (each for each in topology.regions if each not in topics):
+        yield f"{at}: {region} has none, and its alarms can notify no other region's topic"
+    for region, arn in topics.items():
+        found = _TOPIC.fullmatch(arn)
+        if region not in topology.regions:
+            yield f"{at}: {region!r} is not one of the regions"
+        elif found is None:
+            yield f"{at}: {arn!r} is not the ARN of a standard topic of SNS"
+        elif found[1] != region:
+            yield f"{at}: the topic of {region} is in {found[1]}, where its alarms cannot reach"
 
 
 def _pipeline(given: Any, reasons: list[str]) -> Pipeline:

@@ -189,6 +189,17 @@ def _alarm(declared: Declared) -> Identity:
     return name, {"Arn": declared.arn("cloudwatch", f"alarm:{name}")}
 
 
+def _topic(declared: Declared) -> Identity:
+    name = str(declared.properties.get("TopicName", _named(declared)[0]))
+    arn = declared.arn("sns", name)
+    return arn, {"TopicArn": arn, "TopicName": name}
+
+
+def _subscription(declared: Declared) -> Identity:
+    arn = f"{declared.properties.get('TopicArn')}:{declared.uuid()}"
+    return arn, {"Arn": arn}
+
+
 def _distribution(declared: Declared) -> Identity:
     distribution_id = "E" + declared.letters(13).upper()
     return distribution_id, {
@@ -409,6 +420,9 @@ INERT: Mapping[str, Callable[[Declared], Identity]] = {
     "AWS::Route53RecoveryReadiness::ResourceSet": _readiness("ResourceSet"),
     "AWS::S3::Bucket": _bucket,
     "AWS::S3::BucketPolicy": _named,
+    "AWS::SNS::Subscription": _subscription,
+    "AWS::SNS::Topic": _topic,
+    "AWS::SNS::TopicPolicy": _named,
     "AWS::XRay::Group": _named,
     "AWS::XRay::SamplingRule": _named,
 }

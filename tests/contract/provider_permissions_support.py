@@ -42,7 +42,7 @@ PARTS: Mapping[str, frozenset[str]] = {
     "traffic": frozenset(),
     "network": frozenset({"keys", "network", "users"}),
     "database": frozenset({"database", "global-database", "secrets"}),
-    "options": frozenset({"cloudfront", "readiness", "region-switch"}),
+    "options": frozenset({"cloudfront", "notifications", "readiness", "region-switch"}),
 }
 """Policy -> its templates; the first has all that are in no other. A policy has a limited size."""
 NOT_OF_THE_ROLE = frozenset(template.removesuffix(".yaml") for template in CALLERS_OWN)
@@ -96,6 +96,7 @@ NOT_NEEDED: Mapping[str, str] = {
     "route53:CreateQueryLoggingConfig": "queries are not logged",
     "route53:DeleteQueryLoggingConfig": "queries are not logged",
     "s3:": "the Body is in the template",
+    "sns:PutDataProtectionPolicy": "topics have no such policy",
     "vpc-lattice:": "the endpoint is an interface endpoint",
     "vpce:": "the endpoint is of its own region",
 }
@@ -109,6 +110,8 @@ NOT_NEEDED_BY: Mapping[tuple[str, str], str] = {
     ("AWS::Cognito::UserPoolDomain", "cloudfront:"): "the pools' domains are Cognito's own",
     ("AWS::Cognito::UserPoolDomain", "kms:"): "the pools have no key of their own",
     ("AWS::RDS::DBInstance", "iam:"): "instances have no role for enhanced monitoring",
+    ("AWS::SNS::Subscription", "iam:"): "nothing goes to a delivery stream",
+    ("AWS::SNS::Topic", "iam:"): "deliveries are not logged",
 }
 """The same, of one resource type."""
 
@@ -190,6 +193,7 @@ ARNS: Mapping[str, Mapping[str, list[str]]] = {
         )
     },
     "secretsmanager": {"Secret": _named("secretsmanager", "secret:todo/*")},
+    "sns": {"topic": _anywhere("sns", f"{LABEL}-alarms")},
 }
 """Service -> kind of resource -> how ours are named. Controls and safety rules are below panels."""
 
@@ -209,6 +213,7 @@ SIDS = {
     "logs": "CloudAccessLogs", "rds": "CloudDatabases",
     "route53": "CloudZonesAndHealthChecks", "route53-recovery-control-config": "CloudSwitches",
     "route53-recovery-readiness": "CloudReadiness", "secretsmanager": "CloudLoginsOfTheDatabase",
+    "sns": "CloudTopicsOfAlarms",
 }  # fmt: skip
 CREATES, REMOVES = "CloudLooksAndCreatesWithoutNames", "CloudRemovesOnlyWhatIsTagged"
 BELOW = {"routingcontrol": "controlpanel", "safetyrule": "controlpanel"}

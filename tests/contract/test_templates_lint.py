@@ -47,11 +47,34 @@ def test_a_rendered_option_is_clean_in_both_regions(name: str, count: int) -> No
     assert [str(match) for match in lint(text, regions=REGIONS)] == []
 
 
-def with_options(count: int) -> Topology:
+ALL = Options(True, True, True, True)
+TELLING = (
+    Options(alarm_email="oncall@example.org"),
+    Options(alarm_topics={region: f"arn:aws:sns:{region}:111122223333:a" for region in REGIONS}),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [("takeover.yaml", TELLING[0]), ("alarms.yaml", TELLING[1])]
+)
+def test_alarms_that_tell_somebody_are_clean_in_both_regions(name: str, options: Options) -> None:
+    """The two forms that there are: a name put together, and a parameter."""
+    text = json.dumps(template(name, with_options(1, options)))
+
+    assert [str(match) for match in lint(text, regions=REGIONS)] == []
+
+
+@pytest.mark.parametrize("options", TELLING, ids=["mail", "topics"])
+def test_alarms_that_tell_somebody_have_room_for_as_many_services_as_fit(options: Options) -> None:
+    """In a request, with names of 11 characters: docs/quotas.md."""
+    assert size(template("alarms.yaml", with_options(48, options))) <= 51_200
+    assert size(template("alarms.yaml", with_options(50, options))) > 51_200
+
+
+def with_options(count: int, options: Options = ALL) -> Topology:
     names = ["todo", *(f"service-{n:03}" for n in range(1, count))]
     services = {n: Service(n, database="aurora" if n == "todo" else "") for n in names}
-    regions = ("us-east-1", "us-west-2")
-    return Topology("example.test", regions, services, options=Options(True, True, True, True))
+    return Topology("example.test", ("us-east-1", "us-west-2"), services, options=options)
 
 
 def size(document: object) -> int:

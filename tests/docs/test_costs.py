@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from docs_support import ROOT
@@ -23,6 +24,11 @@ PAGE = (ROOT / "docs/costs.md").read_text()
 REGIONS = ("us-east-1", "us-west-2")
 REQUESTS = 2 * 3600 * HOURS  # of the checkers, one a second and region
 GATEWAY, LAMBDA, GB_SECOND = 3.50e-6, 0.20e-6, 0.0000166667
+OPTIONS: dict[str, Any] = {
+    "alarm_email": "oncall@example.org",
+    "alarm_topics": {region: f"arn:aws:sns:{region}:111122223333:pager" for region in REGIONS},
+}
+"""Those that are neither true nor false."""
 SWITCHING = ("cluster", "routing-", "takeover-")
 
 
@@ -85,7 +91,8 @@ def test_each_option_costs_what_is_said_on_both_pages() -> None:
     without = total(plan(topology, stack_list(topology)))
     about = (ROOT / "docs/options.md").read_text()
     for option in fields(Options):
-        asked_for = replace(topology, options=Options(**{option.name: True}))
+        wanted = Options(**{option.name: OPTIONS.get(option.name, True)})
+        asked_for = replace(topology, options=wanted)
         more = total(plan(asked_for, stack_list(asked_for))) - without
         for page in (PAGE, about):
             said = rf"^\| `{option.name}` \|(.*\$\d.*|.* nothing.*) \|$"

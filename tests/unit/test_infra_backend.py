@@ -116,6 +116,23 @@ def test_after_a_failure_nothing_new_begins() -> None:
     assert result.skipped == ["b", "c"]
 
 
+def test_after_a_failure_that_is_tolerated_all_goes_on_that_does_not_need_it() -> None:
+    graph: dict[str, set[str]] = {"tells": set(), "alarms": {"tells"}, "b": set(), "c": {"b"}}
+
+    def act(step: Step, outputs: Outputs) -> Mapping[str, str]:
+        if step.name in failing:
+            raise OSError("no")
+        return {}
+
+    failing = {"tells"}
+    result = walk(steps_of(graph), act, tolerated={"tells"})
+    assert (set(result.outputs), result.skipped) == ({"b", "c"}, ["alarms"])
+
+    failing = {"tells", "b"}
+    result = walk(steps_of(graph), act, tolerated={"tells"})
+    assert (set(result.outputs), result.skipped) == (set(), ["alarms", "c"])
+
+
 def test_an_interruption_ends_what_is_under_way() -> None:
     stopped = threading.Event()
 

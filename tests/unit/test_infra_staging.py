@@ -144,7 +144,7 @@ def everything() -> Iterator[Step]:
     yield from stack_list(
         replace(
             topology(database=True),
-            options=Options(True, True, True, True),
+            options=Options(True, True, True, True, alarm_email="oncall@example.org"),
             pipeline=Pipeline(connection, "owner/name"),
         )
     )

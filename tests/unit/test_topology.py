@@ -210,13 +210,13 @@ def test_what_is_not_asked_for_is_off(tmp_path: Path) -> None:
 def test_options_and_pipeline_are_read(tmp_path: Path) -> None:
     connection = "arn:aws:codeconnections:us-west-2:111122223333:connection/0a-1b"
     text = GOOD + (
-        "[options]\ncloudfront = true\nreadiness = false\n"
+        "[options]\ncloudfront = true\nreadiness = false\nalarm_email = 'oncall@example.org'\n"
         f'[pipeline]\nconnection = "{connection}"\nrepository = "me/two-region-api"\n'
     )
 
     topology = load_topology(write(tmp_path, text))
 
-    assert topology.options == Options(cloudfront=True)
+    assert topology.options == Options(cloudfront=True, alarm_email="oncall@example.org")
     assert topology.pipeline == Pipeline(connection, "me/two-region-api", "main")
 
 
@@ -238,6 +238,9 @@ def test_options_and_pipeline_are_read(tmp_path: Path) -> None:
         ('[services.health]\n[api]\ndatabase = "aurora"', "api: unknown key 'database'"),
         ("[services.health]\n[options]\ncloudfront = 1", "options.cloudfront: 1 is neither"),
         ("[services.health]\n[options]\ncdn = true", "options: unknown key 'cdn'"),
+        ("[services.health]\n[options]\nalarm_email = true", "options.alarm_email: True is not an"),
+        ('[services.health]\n[options]\nalarm_email = "oncall"', "'oncall' is not an address"),
+        ('[services.health]\n[options]\nalarm_topics = "a"', "'a' is not a table with the ARN of"),
         (
             '[services.front]\ncode = "health"\n[options]\ncloudfront = true',
             "services.front: with options.cloudfront this name is CloudFront's",
@@ -260,3 +263,39 @@ def test_a_switch_or_option_that_cannot_be_is_refused(
     tmp_path: Path, text: str, expected: str
 ) -> None:
     assert any(expected in reason for reason in reasons(tmp_path, REGIONS + text))
+
+
+EAST = "arn:aws:sns:us-east-1:111122223333:pager"
+WEST = "arn:aws:sns:us-west-2:111122223333:pager"
+
+
+def topics(**given: str) -> str:
+    text = ", ".join(f'"{region.replace("_", "-")}" = "{arn}"' for region, arn in given.items())
+    return REGIONS + f"[services.health]\n[options]\nalarm_topics = {{{text}}}\n"
+
+
+def test_alarms_can_tell_topics_that_are_there_one_in_each_region(tmp_path: Path) -> None:
+    topology = load_topology(write(tmp_path, topics(us_east_1=EAST, us_west_2=WEST)))
+
+    assert topology.options.alarm_topics == {"us-east-1": EAST, "us-west-2": WEST}
+    assert topology.options.alarm_email == ""
+
+
+def test_everything_that_is_wrong_with_topics_is_said_at_once(tmp_path: Path) -> None:
+    text = topics(us_east_1=WEST, eu_west_1=WEST) + 'alarm_email = "oncall@example.org"\n'
+
+    found = reasons(tmp_path, text)
+
+    assert [reason.removeprefix("options.alarm_topics: ") for reason in found] == [
+        "there is alarm_email too; give one of them",
+        "us-west-2 has none, and its alarms can notify no other region's topic",
+        "the topic of us-east-1 is in us-west-2, where its alarms cannot reach",
+        "'eu-west-1' is not one of the regions",
+    ]
+
+
+@pytest.mark.parametrize("arn", ["pager", f"{EAST}.fifo", "arn:aws:sqs:us-east-1:111122223333:q"])
+def test_what_is_no_topic_that_an_alarm_can_notify_is_refused(tmp_path: Path, arn: str) -> None:
+    found = reasons(tmp_path, topics(us_east_1=arn, us_west_2=WEST))
+
+    assert found == (f"options.alarm_topics: {arn!r} is not the ARN of a standard topic of SNS",)
