@@ -28,6 +28,15 @@ RESERVED = re.compile(
 )
 """Names of variables that Lambda keeps for itself (Lambda guide, "Defined runtime environment
 variables"), those that a service could think of."""
+LIMITS = {
+    "/*/*/throttling/rateLimit": "throttlingRateLimit",
+    "/*/*/throttling/burstLimit": "throttlingBurstLimit",
+}
+LOGS = {
+    "/accessLogSettings/destinationArn": "destinationArn",
+    "/accessLogSettings/format": "format",
+}
+"""Paths of patch operations -> members of a stage (API Gateway API reference, UpdateStage)."""
 Result = dict[str, Any]
 
 
@@ -50,6 +59,12 @@ class Stage:
     tracing: bool
     definition: dict[str, Any]
     """What was deployed: API Gateway serves a snapshot."""
+    address_off: bool = False
+    """The `execute-api` address answers 403: the API's setting, when the stage was last updated."""
+    limits: dict[str, float] = field(default_factory=dict)
+    """Throttling of all methods."""
+    log: dict[str, str] = field(default_factory=dict)
+    """The access log."""
 
 
 @dataclass
@@ -58,6 +73,8 @@ class RestApi:
     definition: dict[str, Any]
     endpoint: str
     compression: str = ""
+    address_off: bool = False
+    """`disableExecuteApiEndpoint`; in force in a stage that is updated afterwards."""
     stages: dict[str, Stage] = field(default_factory=dict)
     deployments: int = 0
 
@@ -74,6 +91,8 @@ class Account:
     def __init__(self) -> None:
         self.roles: dict[str, Role] = {}
         self.regions: dict[str, Region] = {}
+        self.log_roles: dict[str, str] = {}
+        """Region -> API Gateway's role for logs in the account's settings."""
         self._made = 0
 
     def region(self, name: str) -> Region:
@@ -400,6 +419,8 @@ class ApiGateway:
             "UpdateRestApi": self.update,
             "CreateDeployment": self.deploy,
             "DeleteRestApi": self.delete,
+            "GetStage": self.stage,
+            "UpdateStage": self.update_stage,
         }
 
     def find(self, request: Request) -> RestApi:
@@ -414,6 +435,7 @@ class ApiGateway:
             "name": api.definition["info"]["title"],
             "createdDate": datetime(2026, 1, 1, tzinfo=UTC),
             "endpointConfiguration": {"types": [api.endpoint]},
+            "disableExecuteApiEndpoint": api.address_off,
         }
 
     def definition(self, request: Request) -> dict[str, Any]:
@@ -438,6 +460,7 @@ class ApiGateway:
             raise Refused("BadRequestException", "only overwriting is imitated")
         api = self.find(request)
         api.definition = self.definition(request)
+        api.address_off = False  # not documented; the worst case
         return self.shown(api)
 
     def get(self, request: Request) -> Result:
@@ -452,6 +475,8 @@ class ApiGateway:
                 api.compression = value
             elif (op, path) == ("replace", f"/endpointConfiguration/types/{api.endpoint}"):
                 api.endpoint = value
+            elif (op, path) == ("replace", "/disableExecuteApiEndpoint"):
+                api.address_off = value.lower() == "true"
             else:
                 raise Refused("BadRequestException", f"Invalid patch {op} {path} {value}")
         return self.shown(api)
@@ -461,8 +486,40 @@ class ApiGateway:
         if not re.fullmatch("[A-Za-z0-9_-]+", name):
             raise Refused("BadRequestException", "Stage name only allows a-zA-Z0-9_-")
         api.deployments += 1
-        api.stages[name] = Stage(request.params.get("tracingEnabled", False), api.definition)
+        stage = api.stages.setdefault(name, Stage(False, {}))
+        stage.tracing = request.params.get("tracingEnabled", False)
+        stage.definition, stage.address_off = api.definition, api.address_off
         return {"id": f"{api.id[:6]}{api.deployments}"}
+
+    def stage(self, request: Request) -> Result:
+        name = request.params["stageName"]
+        found = self.find(request).stages.get(name)
+        if found is None:
+            raise Refused("NotFoundException", "Invalid stage identifier specified")
+        settings = {"*/*": dict(found.limits)} if found.limits else {}
+        return {"stageName": name, "methodSettings": settings, "accessLogSettings": found.log}
+
+    def update_stage(self, request: Request) -> Result:
+        """All operations or none; with the first one what the API says of its address holds."""
+        self.stage(request)
+        api = self.find(request)
+        stage = api.stages[request.params["stageName"]]
+        limits, log = dict(stage.limits), dict(stage.log)
+        for patch in request.params["patchOperations"]:
+            op, path, value = patch["op"], patch["path"], patch.get("value", "")
+            if op == "replace" and path in LIMITS and value.isdecimal():
+                limits[LIMITS[path]] = int(value)
+            elif op == "replace" and path in LOGS and value:
+                log[LOGS[path]] = value
+            else:
+                raise Refused("BadRequestException", f"Invalid patch {op} {path} {value}")
+        if log and not self._account.log_roles.get(request.region):
+            text = "CloudWatch Logs role ARN must be set in account settings to enable logging"
+            raise Refused("BadRequestException", text)
+        if log and (log.keys() != {"destinationArn", "format"} or "\n" in log["format"]):
+            raise Refused("BadRequestException", f"Invalid access log {log}")
+        stage.limits, stage.log, stage.address_off = limits, log, api.address_off
+        return self.stage(request)
 
     def delete(self, request: Request) -> Result:
         del self._account.region(request.region).apis[self.find(request).id]

@@ -101,7 +101,7 @@ class LocalAws:
                 for name, f in own.functions.items()
             },
             "apis": {
-                api.id: (api.definition, api.endpoint, api.compression, api.stages)
+                api.id: (api.definition, api.endpoint, api.compression, api.stages, api.address_off)
                 for api in own.apis.values()
             },
             "roles": {n: (r.trust, r.policies) for n, r in roles.items() if region in n},

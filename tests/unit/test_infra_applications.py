@@ -31,6 +31,9 @@ sys.exit(int(os.environ.get("CHALICE_EXIT", "0")))
 '''
 
 
+LOG = f"arn:aws:logs:us-west-2:{ACCOUNT}:log-group:services"
+
+
 class Rig:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.aws, self.lines = FakeAws(), list[str]()
@@ -49,7 +52,7 @@ class Rig:
             chalice=(sys.executable, str(script)),
         )  # fmt: skip
         self.step = Application("application-a-us-west-2", "a", "a", "us-west-2",
-                                {"SERVICE_NAME": "a"})  # fmt: skip
+                                {"SERVICE_NAME": "a"}, access_log=LOG)  # fmt: skip
 
     def say(self, line: str) -> None:
         self.lines.append(line)
