@@ -135,6 +135,4 @@ def apply(client: Any, rest_api: str, stage: str, told: Patches) -> None:
     if told.api:
         client.update_rest_api(restApiId=rest_api, patchOperations=list(told.api))
     if told.stage:
-        client.update_stage(
-            restApiId=rest_api, stageName=stage, patchOperations=list(told.stage)
-        )
+        client.update_stage(restApiId=rest_api, stageName=stage, patchOperations=list(told.stage))

@@ -230,16 +230,19 @@ class FakeServices:
     def apigateway_update_rest_api(
         self, region: str, restApiId: str, patchOperations: list[Any]
     ) -> Any:
+        (patch,) = patchOperations
+        assert patch == {"op": "replace", "path": "/disableExecuteApiEndpoint", "value": "True"}
         self.apis[region, restApiId]["off"] = True
         return {}
 
     def apigateway_update_stage(
         self, region: str, restApiId: str, stageName: str, patchOperations: list[Any]
     ) -> Any:
-        stage = self.apis[region, restApiId]["stage"]
+        api = self.apis[region, restApiId]
         for patch in patchOperations:
-            put(stage, patch["path"], patch["value"])
-        return stage
+            put(api["stage"], patch["path"], patch["value"])
+        api["closed"] = api.get("off", False)  # in force only now
+        return api["stage"]
 
     log_role = ""
 
