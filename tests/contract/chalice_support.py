@@ -7,7 +7,7 @@ is recorded with the IAM actions that AWS would ask for.
 Beyond the models it refuses what AWS refuses and what would hide a fault here: a role that Lambda
 cannot assume, a code archive that is none, more than 4 KB of environment, a Swagger document whose
 integrations, authorizers or path parameters do not hold together, the deletion of a role that has
-policies (`chalice_services_support`).
+policies (`chalice_services_support`, `chalice_apis_support`).
 
 What `infra` calls besides is added by `infra_standin_support`, a subclass.
 
@@ -34,7 +34,8 @@ from aws_protocol_support import (
     refusal,
     validate,
 )
-from chalice_services_support import Account, ApiGateway, Iam, Lambda, function_arn, role_arn
+from chalice_apis_support import ApiGateway
+from chalice_services_support import Account, Iam, Lambda, function_arn, role_arn
 
 
 @dataclass(frozen=True)

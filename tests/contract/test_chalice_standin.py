@@ -15,7 +15,8 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from chalice_services_support import ACCOUNT, definition_faults, role_arn
+from chalice_apis_support import definition_faults
+from chalice_services_support import ACCOUNT, role_arn
 from chalice_support import LocalAws
 
 EAST, WEST = "us-east-1", "us-west-2"

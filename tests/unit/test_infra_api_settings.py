@@ -6,12 +6,18 @@ import copy
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from infra_aws_fakes import FakeAws
+from infra_aws_fakes import FakeApplications, FakeAws, FakeTime, topology
 from infra_services_fakes import ACCOUNT, put
 
 from infra.api_settings import Patches, Settings, apply, log_format, patches, read
+from infra.cloudformation import CloudFormation
+from infra.deploying import Deployment
+from infra.errors import RefusedChangeError
+from infra.planning import live_table
+from infra.stacks import stack_list
 from infra.templates import template
 from infra.topology import Service, Topology
 
@@ -128,3 +134,61 @@ def test_an_api_that_was_never_deployed_has_nothing_to_set() -> None:
     aws.apis["us-west-2", "a"] = {"name": "a", "uri": "", "stage": None}
 
     assert read(aws.get("apigateway", "us-west-2"), "a", "api", WANTED) is None
+
+
+# ---- in a whole deployment
+
+
+class Rig:
+    """One service, deployed in memory."""
+
+    def __init__(self) -> None:
+        self.aws, declared = FakeAws(), topology()
+        self.applications = FakeApplications(self.aws)
+        stacks = CloudFormation(self.aws, declared, str, FakeTime().pace())
+        self.deployment = Deployment(declared, stack_list(declared), stacks, self.applications, str)
+        self.deployment.deploy()
+        self.aws.executed.clear()
+
+    def plans(self) -> dict[str, str]:
+        return {each.step.name: each.what for each in self.deployment.live_plan()}
+
+
+def test_the_plan_shows_what_would_be_set() -> None:
+    rig = Rig()
+    rig.applications.differing["application-a-us-west-2"] = ("access log", "requests at once")
+
+    text = live_table(rig.deployment.live_plan())
+
+    assert "~ application-a-us-west-2 (us-west-2): REST API: access log, requests at once" in text
+    assert "application-a-us-east-1" not in text
+
+
+def test_an_application_whose_log_group_is_not_there_yet_is_not_compared() -> None:
+    rig = Rig()
+    del rig.aws.stacks["us-west-2", rig.aws.stack("logging-us-west-2").name]
+
+    plans = rig.plans()
+
+    assert plans["logging-us-west-2"] == "new"
+    assert plans["application-a-us-west-2"] == "unknown"
+    assert plans["application-a-us-east-1"] == "application"
+    rig.deployment.deploy()
+    assert rig.aws.executed == ["logging-us-west-2"]
+
+
+def test_the_role_for_logs_leaves_the_gateway_of_an_older_deployment_when_it_is_named() -> None:
+    rig = Rig()
+    names = ["gateway-us-east-1", "gateway-us-west-2"]
+    for name in names:
+        stack = rig.aws.stack(name)
+        logs = rig.aws.stack(name.replace("gateway", "logging")).template["Resources"]
+        stack.template = copy.deepcopy(stack.template)
+        stack.template["Resources"] |= {each: logs[each] for each in ("LogRole", "Account")}
+
+    with pytest.raises(RefusedChangeError, match=r"LogRole \(AWS::IAM::Role\) would be removed"):
+        rig.deployment.deploy()
+    assert rig.aws.executed == []
+
+    rig.deployment.deploy(names)
+    assert sorted(rig.aws.executed) == names

@@ -27,7 +27,6 @@ from infra.errors import (
     SetupError,
     StackStateError,
 )
-from infra.planning import live_table
 from infra.stacks import Application, Stack, stack_list
 from infra.topology import Service, Topology
 
@@ -151,32 +150,6 @@ def test_a_plan_against_the_account_changes_nothing() -> None:
         "describe_stacks", "create_change_set", "describe_change_set", "delete_change_set",
     }  # fmt: skip
     assert rig.aws.change_sets == {}
-
-
-def test_a_plan_shows_what_would_be_set_on_the_api_of_an_application() -> None:
-    rig = Rig()
-    rig.deploy()
-    rig.applications.differing["application-a-us-west-2"] = ("access log", "requests at once")
-
-    text = live_table(rig.deployment().live_plan())
-
-    assert "~ application-a-us-west-2 (us-west-2): REST API: access log, requests at once" in text
-    assert "application-a-us-east-1" not in text
-
-
-def test_an_application_whose_log_group_is_not_there_yet_is_not_compared() -> None:
-    rig = Rig()
-    rig.deploy()
-    stack = rig.aws.stack("logging-us-west-2")
-    del rig.aws.stacks["us-west-2", stack.name]
-
-    plans = {each.step.name: each.what for each in rig.deployment().live_plan()}
-
-    assert plans["logging-us-west-2"] == "new"
-    assert plans["application-a-us-west-2"] == "unknown"
-    assert plans["application-a-us-east-1"] == "application"
-    rig.deploy()
-    assert rig.aws.stack("logging-us-west-2").status == "CREATE_COMPLETE"
 
 
 # ---- interruption
