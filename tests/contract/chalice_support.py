@@ -157,7 +157,11 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30
 
     def _do(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length)
+        if len(body) < length:  # the client was killed while it sent this
+            self.close_connection = True
+            return
         status, kind, content, error = self.aws.handle(self.command, self.path, self.headers, body)
         lines = [f"HTTP/1.1 {status} x", f"Content-Length: {len(content)}", f"Content-Type: {kind}"]
         lines += [f"x-amzn-errortype: {error}"] * bool(error)

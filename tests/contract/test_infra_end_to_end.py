@@ -399,6 +399,7 @@ def test_no_request_was_one_that_the_models_do_not_allow(world: World) -> None:
         ("GetPolicy", "ResourceNotFoundException"),
         ("DescribeStacks", "ValidationError"),
         ("DeleteLogGroup", "ResourceNotFoundException"),
+        ("GetStage", "NotFoundException"),
     }
 
 
