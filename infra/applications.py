@@ -132,13 +132,13 @@ class Applications:
         digest = digest_of(copy)
         found = self.find(step)
         same = found.digest == digest and found.rest_api
-        patches = self._patches(step, found, outputs) if same else None
+        patches = self._patches(step, found.rest_api, outputs) if same else None
         if patches == Patches():
             self.say(f"{step.name} ({step.region}): unchanged")
             return {"RestAPIId": found.rest_api}
         if patches is None:
             found = self._deployed(step, copy, found)
-            patches = self._patches(step, found, outputs)
+            patches = self._patches(step, found.rest_api, outputs)
             if patches is None:
                 raise self._lost(step, f"its REST API has no stage {CHALICE_API_STAGE}")
         elif patches.api:
@@ -150,15 +150,14 @@ class Applications:
     def settings(self, step: Application, outputs: Outputs) -> tuple[str, ...]:
         """What `deploy` would set on the REST API that is there, by name; nothing when it is as
         wanted, or not whole yet. Raises WiringError while there is no log group."""
-        rest_api = outputs[step.name]["RestAPIId"]
-        patches = self._patches(step, Deployed(rest_api=rest_api), outputs)
+        patches = self._patches(step, outputs[step.name]["RestAPIId"], outputs)
         return patches.names if patches else ()
 
-    def _patches(self, step: Application, found: Deployed, outputs: Outputs) -> Patches | None:
+    def _patches(self, step: Application, rest_api: str, outputs: Outputs) -> Patches | None:
         wanted = Settings(access_log_of(step, outputs), api_settings.log_format())
         client = self.clients.get("apigateway", step.region)
         with self._explained(step):
-            return api_settings.read(client, found.rest_api, CHALICE_API_STAGE, wanted)
+            return api_settings.read(client, rest_api, CHALICE_API_STAGE, wanted)
 
     def _set(self, step: Application, found: Deployed, patches: Patches) -> None:
         client = self.clients.get("apigateway", step.region)
