@@ -12,6 +12,10 @@ Whoever has the repository and the account can therefore go on, and so can a run
 killed between "API imported" and "result written". A digest of the sources and the configuration is
 kept as a tag of the function: an application with the same digest is not deployed again.
 
+What Chalice cannot set on the REST API (`infra.api_settings`) is set after it, and looked at again
+in every run. The digest is written last and taken away while the settings of an unchanged
+application are mended, so that a run which was killed in between is made up for by a deployment.
+
 The working copy is `.infra/work/<service>-<region>`; the clone's own config.json is not touched.
 The region comes from the stage, never from the shell.
 
@@ -37,12 +41,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from infra import api_settings
+from infra.api_settings import Patches, Settings
 from infra.clients import Clients
 from infra.configure import configured, stage_part
 from infra.errors import ApplicationError, InterruptedDeployError, explained
 from infra.naming import TAG_SOURCE
 from infra.stacks import CHALICE_API_STAGE
-from infra.steps import Application, Outputs
+from infra.steps import Application, Outputs, access_log_of
 from infra.topology import Topology
 
 CHALICE = (sys.executable, "-c", "import sys; from chalice.cli import main; sys.exit(main())")
@@ -124,24 +130,65 @@ class Applications:
         config = configured(config, step, stage_part(self.topology, step, outputs))
         config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         digest = digest_of(copy)
-        before = self.find(step)
-        if before.digest == digest and before.rest_api:
+        found = self.find(step)
+        same = found.digest == digest and found.rest_api
+        patches = self._patches(step, found.rest_api, outputs) if same else None
+        if patches == Patches():
             self.say(f"{step.name} ({step.region}): unchanged")
-            return {"RestAPIId": before.rest_api}
+            return {"RestAPIId": found.rest_api}
+        if patches is None:
+            found = self._deployed(step, copy, found)
+            patches = self._patches(step, found.rest_api, outputs)
+            if patches is None:
+                raise self._lost(step, f"its REST API has no stage {CHALICE_API_STAGE}")
+        elif patches.api:
+            self._mark(step, found, "")
+        self._set(step, found, patches)
+        self._mark(step, found, digest)
+        return {"RestAPIId": found.rest_api}
+
+    def settings(self, step: Application, outputs: Outputs) -> tuple[str, ...]:
+        """What `deploy` would set on the REST API that is there, by name; nothing when it is as
+        wanted, or not whole yet. Raises WiringError while there is no log group."""
+        patches = self._patches(step, outputs[step.name]["RestAPIId"], outputs)
+        return patches.names if patches else ()
+
+    def _patches(self, step: Application, rest_api: str, outputs: Outputs) -> Patches | None:
+        wanted = Settings(access_log_of(step, outputs), api_settings.log_format())
+        client = self.clients.get("apigateway", step.region)
+        with self._explained(step):
+            return api_settings.read(client, rest_api, CHALICE_API_STAGE, wanted)
+
+    def _set(self, step: Application, found: Deployed, patches: Patches) -> None:
+        client = self.clients.get("apigateway", step.region)
+        if patches.names:
+            self.say(f"{step.name} ({step.region}): REST API: {', '.join(patches.names)}")
+        with self._explained(step):
+            api_settings.apply(client, found.rest_api, CHALICE_API_STAGE, patches)
+
+    def _deployed(self, step: Application, copy: Path, before: Deployed) -> Deployed:
         self.say(f"{step.name} ({step.region}): chalice deploy --stage {step.region}")
         self._chalice("deploy", step, copy, before)
         after = self.find(step)
         if not after.rest_api:
-            raise ApplicationError(
-                f"{step.name}: chalice deploy ended well, but no REST API named {step.service} "
-                f"calls the function {base_name(step)} in {step.region}",
-                f"read {self._log(step)}, then: {self.command}",
+            raise self._lost(
+                step,
+                f"no REST API named {step.service} calls the function {base_name(step)} in "
+                f"{step.region}",
             )
+        return after
+
+    def _lost(self, step: Application, why: str) -> ApplicationError:
+        return ApplicationError(
+            f"{step.name}: chalice deploy ended well, but {why}",
+            f"read {self._log(step)}, then: {self.command}",
+        )
+
+    def _mark(self, step: Application, found: Deployed, digest: str) -> None:
         with self._explained(step):
             self.clients.get("lambda", step.region).tag_resource(
-                Resource=after.functions["api_handler"], Tags={TAG_SOURCE: digest}
+                Resource=found.functions["api_handler"], Tags={TAG_SOURCE: digest}
             )
-        return {"RestAPIId": after.rest_api}
 
     def delete(self, step: Application) -> None:
         """Deletes functions, roles, REST API and logs; no error when nothing is there."""

@@ -56,6 +56,8 @@ class ApplicationBackend(Protocol):
 
     def delete(self, step: Application) -> None: ...
 
+    def settings(self, step: Application, outputs: Outputs) -> tuple[str, ...]: ...
+
 
 class StepsFailedError(DeployError):
     """Steps failed. `failures`: step -> its error; every error has its own next command."""
@@ -81,6 +83,8 @@ class LivePlan:
     """Why it is stuck."""
     other_switch: tuple[str, ...] = ()
     """The records would get another switch."""
+    settings: tuple[str, ...] = ()
+    """What would be set on an application's REST API."""
 
     def faults(self, allowed: Collection[str] = ()) -> list[str]:
         """Why it must not be done. `allowed`: names of steps that may."""
@@ -133,7 +137,7 @@ class Deployment:
 
     def _planned(self, step: Step, outputs: Outputs) -> LivePlan:
         if isinstance(step, Application):
-            return LivePlan(step, "application" if step.name in outputs else "new")
+            return self._application(step, outputs)
         state = self.stacks.describe(step)
         if state is None:
             return LivePlan(step, "new")
@@ -147,6 +151,15 @@ class Deployment:
         self.stacks.discard(plan)
         what = "changed" if plan.changes else "unchanged"
         return LivePlan(step, what, plan, other_switch=switch)
+
+    def _application(self, step: Application, outputs: Outputs) -> LivePlan:
+        if step.name not in outputs:
+            return LivePlan(step, "new")
+        try:
+            settings = self.applications.settings(step, outputs)
+        except WiringError:
+            return LivePlan(step, "unknown")
+        return LivePlan(step, "application", settings=settings)
 
     def refuse(self, plans: Sequence[LivePlan], allowed: Collection[str]) -> None:
         """Raises what is stuck, or RefusedChangeError with every fault of every plan."""

@@ -56,7 +56,7 @@ _PROTECTION = {
 CLUSTER_TEMPLATE = "cluster.yaml"
 
 LOG_ROLE = "LogRole"
-"""Logical id of the role in gateway.yaml that belongs to the account's settings."""
+"""Logical id of the role in logging.yaml that belongs to the account's settings."""
 
 _KEPT = ("Retain", "RetainExceptOnCreate")
 _NO_VALUE = {"Ref": "AWS::NoValue"}
@@ -246,7 +246,7 @@ class Destruction:
                 self._clear_zone(step, state)
             if step.name == PIPELINE:
                 empty(self.clients, step.region, state.outputs["ArtifactBucket"], self.command)
-            keep = self._keep(step)
+            keep = self._keep(step) if LOG_ROLE in document["Resources"] else []
             if keeps_something(document) and RELEASED not in document["Resources"]:
                 self.say(f"{step.name} ({step.region}): releasing what it keeps")
                 changed = released(document, snapshot=self.snapshot, keep=keep)
@@ -286,8 +286,6 @@ class Destruction:
     def _keep(self, step: Stack) -> list[str]:
         """The role of API Gateway's logs stays when other APIs of the region need it; otherwise
         the account's setting is emptied, so that it does not name a role that is gone."""
-        if step.template != "gateway.yaml":
-            return []
         client = self.clients.get("apigateway", step.region)
         ours = {f"{API}.{self.deployment.topology.domain}", *self.deployment.topology.services}
         with explained(step.name, step.region, self.command):

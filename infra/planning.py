@@ -156,6 +156,8 @@ def live_table(plans: Sequence[LivePlan]) -> str:
             text.append(f"? {where}: known only when the steps it needs are there")
         elif each.error:
             text.append(f"! {where}: {each.error}")
+        elif each.settings:
+            text.append(f"~ {where}: REST API: {', '.join(each.settings)}")
         elif each.plan:
             text += [f"{mark(c)} {where}: {described(c)}" for c in each.plan.changes]
     counts = Counter(each.what for each in plans)

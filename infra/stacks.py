@@ -5,11 +5,11 @@ steps by `OutputRef`, so the order is not a convention: `needs` of a step are th
 done before, and steps that do not need each other may run at the same time. The list itself is one
 valid order.
 
-Where things lie: what is regional (certificate, custom domains, applications, the external API) has
-one step per region; what is not (zone, cluster, switches) lies in `global_region`, never in the
-primary if that can be helped, so that losing the primary does not take the stacks with it. What
-decides a switch is elsewhere: the cluster has five regions of its own, and an alarm that takes a
-service over lies in the region that takes over.
+Where things lie: what is regional (certificate, logs, custom domains, applications, the external
+API) has one step per region; what is not (zone, cluster, switches) lies in `global_region`, never
+in the primary if that can be helped, so that losing the primary does not take the stacks with it.
+What decides a switch is elsewhere: the cluster has five regions of its own, and an alarm that takes
+a service over lies in the region that takes over.
 
 A cluster is only made when an entry has the switch "arc"; the other switches have two alarms.
 
@@ -79,6 +79,10 @@ def certificate_step(region: str) -> str:
     return f"certificate-{region}"
 
 
+def logging_step(region: str) -> str:
+    return f"logging-{region}"
+
+
 def domain_step(service: str, region: str) -> str:
     return f"domain-{service}-{region}"
 
@@ -132,6 +136,7 @@ def stack_list(
             region,
             "gateway.yaml",
             {"ApiName": f"{API}.{topology.domain}"},
+            after=(logging_step(region),),  # no access log without the account's role for logs
         )
         api, stage = OutputRef(gateway.name, "RestApiId"), OutputRef(gateway.name, "StageName")
         steps += [gateway, _mapping(API, region, api, stage)]
@@ -157,6 +162,7 @@ def _foundations(topology: Topology, existing_hosted_zone_id: str) -> Iterator[S
             "certificate.yaml",
             {"Domain": topology.domain, "HostedZoneId": OutputRef(ZONE, "HostedZoneId")},
         )
+        yield Stack(logging_step(region), region, "logging.yaml")
     if topology.switched_by("arc"):
         yield _cluster(topology)
 
@@ -197,8 +203,15 @@ def _applications(topology: Topology, service: Service) -> Iterator[Application]
         if service.database:
             environment |= data_stacks.environment(topology, region)
             network = data_stacks.network(region)
-        name = application_step(service.name, region)
-        yield Application(name, service.name, service.folder, region, environment, network=network)
+        yield Application(
+            application_step(service.name, region),
+            service.name,
+            service.folder,
+            region,
+            environment,
+            network=network,
+            access_log=OutputRef(logging_step(region), "ServicesAccessLogArn"),
+        )
 
 
 def hold(topology: Topology, service: Service) -> str:

@@ -3,7 +3,7 @@
 `select` is pure: the steps that are the region's own, and all that they need, however far away. Of
 those others, a run creates what is missing and changes nothing that is there:
 
-    own      the region's certificate, domains, applications, mappings, external API, alarms
+    own      the region's certificate, logs, domains, applications, mappings, external API, alarms
              and who is told by them, and database stacks: brought up as by `infra deploy`
     shared   of no region (zone, secrets, global database): created if missing, else left
     forced   the other region's, because an own step needs its outputs (its user pool, the first
@@ -35,7 +35,8 @@ from infra.steps import Outputs, Stack, Step
 
 REGIONAL = frozenset({
     "alarms.yaml", "certificate.yaml", "database.yaml", "domain.yaml", "gateway.yaml", "keys.yaml",
-    "mapping.yaml", "network.yaml", "notifications.yaml", "takeover.yaml", "users.yaml",
+    "logging.yaml", "mapping.yaml", "network.yaml", "notifications.yaml", "takeover.yaml",
+    "users.yaml",
 })  # fmt: skip
 """Templates with one stack in each region; all others are of no region, wherever they lie."""
 

@@ -85,6 +85,8 @@ class Application:
     network: Mapping[str, Value] = field(default_factory=dict)
     """Where in a VPC its functions are: `subnet_ids` and `security_group_ids`, each a list joined
     by commas; empty outside a VPC."""
+    access_log: str | OutputRef = ""
+    """ARN of the log group for the access log of its REST API; empty without one."""
 
     @property
     def values(self) -> Mapping[str, Value]:
@@ -93,7 +95,8 @@ class Application:
     @property
     def needs(self) -> tuple[str, ...]:
         """Names of the steps that must be done before this one, each once, sorted."""
-        return _needs({**self.network, **self.environment}, self.after)
+        values = {**self.network, **self.environment, "access log": self.access_log}
+        return _needs(values, self.after)
 
 
 Step = Stack | Application
@@ -128,6 +131,11 @@ def network_of(step: Application, outputs: Outputs) -> dict[str, list[str]]:
     and errors as for `parameters_of`."""
     found = _resolved(step.name, step.network, outputs)
     return {name: value.split(",") for name, value in found.items()}
+
+
+def access_log_of(step: Application, outputs: Outputs) -> str:
+    """ARN of the log group of an application. Arguments and errors as for `parameters_of`."""
+    return _resolved(step.name, {"access log": step.access_log}, outputs)["access log"]
 
 
 def _resolved(name: str, values: Mapping[str, Value], outputs: Outputs) -> dict[str, str]:

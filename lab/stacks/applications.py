@@ -1,8 +1,9 @@
 """A packaged Chalice application becomes resources: the SAM template that `chalice package` writes.
 
-The lab does what the SAM transform and `chalice deploy` do together: the function gets its name
-from service and region, its code is the unzipped package, and the step's environment variables go
-over those of the package, so that services may share one package and still know who they are.
+The lab does what the SAM transform, `chalice deploy` and `infra.api_settings` do together: the
+function gets its name from service and region, its code is the unzipped package, the step's
+environment variables go over those of the package, so that services may share one package and still
+know who they are, and the `execute-api` address of the REST API is off.
 
 Downside: a function with Events (schedules, queues) is refused: the lab would never call it.
 """
@@ -21,6 +22,7 @@ from lab.stacks.catalog import Declared, Identity
 from lab.stacks.intrinsics import ACCOUNT_ID, PARTITION
 
 FUNCTION = "AWS::Serverless::Function"
+API = "AWS::Serverless::Api"
 API_HANDLER = "APIHandler"
 """Logical id that Chalice gives to the function behind the REST API."""
 TRANSFORM = "AWS::Serverless-2016-10-31"
@@ -61,7 +63,11 @@ class ApplicationNames:
         return name, {"Arn": arn}
 
     def finish(self, resource: Resource) -> Resource:
-        """The function with its unzipped code and its service's environment."""
+        """The function with its unzipped code and its service's environment; the REST API without
+        an address of its own."""
+        if resource.type == API:
+            off = {"DisableExecuteApiEndpoint": True}
+            return replace(resource, properties={**resource.properties, **off})
         if resource.type != FUNCTION:
             return resource
         given = resource.properties.get("Environment", {}).get("Variables", {})

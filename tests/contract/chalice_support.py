@@ -7,7 +7,7 @@ is recorded with the IAM actions that AWS would ask for.
 Beyond the models it refuses what AWS refuses and what would hide a fault here: a role that Lambda
 cannot assume, a code archive that is none, more than 4 KB of environment, a Swagger document whose
 integrations, authorizers or path parameters do not hold together, the deletion of a role that has
-policies (`chalice_services_support`).
+policies (`chalice_services_support`, `chalice_apis_support`).
 
 What `infra` calls besides is added by `infra_standin_support`, a subclass.
 
@@ -34,7 +34,8 @@ from aws_protocol_support import (
     refusal,
     validate,
 )
-from chalice_services_support import Account, ApiGateway, Iam, Lambda, function_arn, role_arn
+from chalice_apis_support import ApiGateway
+from chalice_services_support import Account, Iam, Lambda, function_arn, role_arn
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class LocalAws:
                 for name, f in own.functions.items()
             },
             "apis": {
-                api.id: (api.definition, api.endpoint, api.compression, api.stages)
+                api.id: (api.definition, api.endpoint, api.compression, api.stages, api.address_off)
                 for api in own.apis.values()
             },
             "roles": {n: (r.trust, r.policies) for n, r in roles.items() if region in n},
@@ -156,7 +157,11 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30
 
     def _do(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length)
+        if len(body) < length:  # the client was killed while it sent this
+            self.close_connection = True
+            return
         status, kind, content, error = self.aws.handle(self.command, self.path, self.headers, body)
         lines = [f"HTTP/1.1 {status} x", f"Content-Length: {len(content)}", f"Content-Type: {kind}"]
         lines += [f"x-amzn-errortype: {error}"] * bool(error)

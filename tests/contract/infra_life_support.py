@@ -156,6 +156,7 @@ def live(world: World) -> None:
     world.infra("exported", mine, "export")
     world.infra("exported again", mine, "export")
 
+    change_by_hand(world)
     move_the_database(world)
     world.infra("after a move", theirs, "plan", "--drift")
     world.infra("deployed after a move", theirs, "deploy")
@@ -192,6 +193,19 @@ class Clients:
 
     def cluster_endpoint(self, url: str, region: str) -> Any:
         raise AssertionError(url)
+
+
+def change_by_hand(world: World) -> None:
+    """In the east somebody opens the address of service1, in force; in the west somebody takes
+    limits and log of todo away."""
+    for region, title in ((EAST, "service1"), (WEST, "todo")):
+        apis = world.local.account.region(region).apis.values()
+        (api,) = (each for each in apis if each.definition["info"]["title"] == title)
+        stage = api.stages["api"]
+        if region == EAST:
+            api.address_off = stage.address_off = False
+        else:
+            stage.limits, stage.log = {"throttlingRateLimit": 1}, {}
 
 
 def move_the_database(world: World) -> None:

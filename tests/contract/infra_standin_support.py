@@ -4,7 +4,7 @@ same HTTP server, the AWS in memory of the unit tests (`infra_aws_fakes`), one a
 Requests and answers pass through botocore's models in both directions, so the fakes are driven by
 real bytes from the real boto3. What one part makes the other sees: a REST API that Chalice imported
 is found by `infra`; a routing stack makes routing controls, a certificate stack its validation
-records, a gateway stack the account's setting for logs.
+records, a logging stack the account's setting for logs.
 
 Downside: a stack is done at the second look at the latest, nothing inside it takes time, and its
 resources are names and outputs, not services that answer.
@@ -50,7 +50,6 @@ class WholeAws(FakeAws):
         """Stack -> the service role that CloudFormation keeps for it."""
         self.provider: set[tuple[str, str]] = set()
         """(resource type, create, update or delete): what CloudFormation had to do."""
-        self.log_roles: dict[str, str] = {}
 
     # ---- stacks and what they make
 
@@ -86,7 +85,7 @@ class WholeAws(FakeAws):
             if record not in self.records:
                 self.records.append(record)
         if ("AWS::ApiGateway::Account", "create") in set(_work(found)):
-            self.log_roles[stack.region] = role_arn(f"{stack.name}-LogRole-1A2B3C")
+            self.account.log_roles[stack.region] = role_arn(f"{stack.name}-LogRole-1A2B3C")
 
     def cloudformation_delete_stack(self, region: str, StackName: str, **given: Any) -> None:
         super().cloudformation_delete_stack(region, StackName, **given)
@@ -152,10 +151,10 @@ class WholeAws(FakeAws):
         }
 
     def apigateway_get_account(self, region: str) -> Any:
-        return {"cloudwatchRoleArn": self.log_roles.get(region, "")}
+        return {"cloudwatchRoleArn": self.account.log_roles.get(region, "")}
 
     def apigateway_update_account(self, region: str, patchOperations: list[Any]) -> Any:
-        self.log_roles[region] = patchOperations[0]["value"]
+        self.account.log_roles[region] = patchOperations[0]["value"]
         return {}
 
     # ---- logs

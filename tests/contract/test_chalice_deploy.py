@@ -220,7 +220,7 @@ def test_an_api_is_regional_and_calls_the_function_of_its_region(
     life: Life, name: str, region: str
 ) -> None:
     state = life.states["deployed"][region]
-    api_id, (definition, endpoint, _, stages) = api_of(state, name)
+    api_id, (definition, endpoint, _, stages, _) = api_of(state, name)
     assert endpoint == "REGIONAL"
     (stage,) = stages.values()
     assert list(stages) == ["api"]

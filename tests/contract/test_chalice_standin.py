@@ -15,7 +15,8 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from chalice_services_support import ACCOUNT, definition_faults, role_arn
+from chalice_apis_support import definition_faults
+from chalice_services_support import ACCOUNT, role_arn
 from chalice_support import LocalAws
 
 EAST, WEST = "us-east-1", "us-west-2"
@@ -156,6 +157,46 @@ def test_it_refuses_an_api_that_does_not_hold_together(
     with pytest.raises(gateway.exceptions.BadRequestException) as caught:
         gateway.import_rest_api(body=json.dumps(swagger(**changed)))
     assert fault in str(caught.value)
+
+
+def test_a_stage_logs_only_with_a_role_and_an_address_is_shut_by_the_update_after_it(
+    aws: LocalAws,
+) -> None:
+    gateway = client(aws, "apigateway", validate=True)
+    api = gateway.import_rest_api(body=json.dumps(swagger()))["id"]
+    with pytest.raises(gateway.exceptions.NotFoundException):
+        gateway.get_stage(restApiId=api, stageName="api")
+    gateway.create_deployment(restApiId=api, stageName="api")
+    stage = aws.account.region(EAST).apis[api].stages["api"]
+
+    def replace(**values: str) -> list[dict[str, str]]:
+        at = {"off": "/disableExecuteApiEndpoint", "rate": "/*/*/throttling/rateLimit",
+              "log": "/accessLogSettings/destinationArn", "format": "/accessLogSettings/format",
+              "unknown": "/x"}  # fmt: skip
+        return [{"op": "replace", "path": at[n], "value": v} for n, v in values.items()]
+
+    gateway.update_rest_api(restApiId=api, patchOperations=replace(off="True"))
+    assert gateway.get_rest_api(restApiId=api)["disableExecuteApiEndpoint"]
+    for refused in (replace(rate="1", log="arn", format="x"), replace(unknown="1")):
+        with pytest.raises(gateway.exceptions.BadRequestException):
+            gateway.update_stage(restApiId=api, stageName="api", patchOperations=refused)
+    assert not stage.address_off
+    assert gateway.get_stage(restApiId=api, stageName="api")["methodSettings"] == {}
+
+    aws.account.log_roles[EAST] = role_arn("logs")
+    with pytest.raises(gateway.exceptions.BadRequestException):  # a log without its fields
+        gateway.update_stage(restApiId=api, stageName="api", patchOperations=replace(log="arn"))
+    gateway.update_stage(
+        restApiId=api, stageName="api", patchOperations=replace(rate="1", log="arn", format="x")
+    )
+    assert stage.address_off
+
+    gateway.put_rest_api(restApiId=api, mode="overwrite", body=json.dumps(swagger()))
+    assert not gateway.get_rest_api(restApiId=api)["disableExecuteApiEndpoint"]
+    assert stage.address_off  # until the stage is updated
+    gateway.create_deployment(restApiId=api, stageName="api")
+    assert not stage.address_off
+    assert stage.log == {"destinationArn": "arn", "format": "x"}
 
 
 def test_an_api_of_another_regions_function_is_refused() -> None:

@@ -108,7 +108,7 @@ def test_what_has_a_made_up_id_is_removed_only_with_the_deployments_tag() -> Non
         ("ec2:DeleteVpc", "arn:aws:ec2:us-east-1:{}:vpc/vpc-1", {}, 0),
         ("ec2:CreateVpc", "arn:aws:ec2:eu-west-1:{}:vpc/*", {}, 0),
         ("iam:PutRolePolicy", "arn:aws:iam::{}:role/administrator", {}, 0),
-        ("iam:AttachRolePolicy", "arn:aws:iam::{}:role/example-com-gateway-us-east-1-LogRole-1",
+        ("iam:AttachRolePolicy", "arn:aws:iam::{}:role/example-com-logging-us-east-1-LogRole-1",
          {"iam:PolicyARN": "arn:aws:iam::aws:policy/AdministratorAccess"}, 0),
         ("iam:PassRole", "arn:aws:iam::{}:role/example-com-x", {}, 0),
         ("iam:CreateUser", "arn:aws:iam::{}:user/a", {}, 0),

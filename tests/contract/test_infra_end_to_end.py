@@ -5,6 +5,7 @@ against botocore's models (`infra_life_support` has the course of it)."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,12 +21,14 @@ from infra_life_support import (
     ROOT,
     SERVICES,
     WEST,
+    Run,
     World,
     live,
 )
 from infra_standin_support import LocalDeployment
 from provider_permissions_support import PARTS, needless, schema, types_of
 
+from infra.naming import TAG_SOURCE
 from infra.stacks import stack_list
 from infra.steps import Application, Stack
 
@@ -180,6 +183,94 @@ def test_doing_it_again_in_the_other_checkout_changes_nothing(world: World) -> N
     assert run.after == world.runs["continued"].after
 
 
+# --- what Chalice cannot set on the services' REST APIs
+
+
+def apis(state: Any) -> dict[tuple[str, str], tuple[bool, Any]]:
+    """(service, region) -> whether the API's address is off, and its stage."""
+    return {
+        (definition["info"]["title"], region): (off, stages["api"])
+        for region in REGIONS
+        for definition, _, _, stages, off in state[region]["apis"].values()
+    }
+
+
+def settings_told(run: Run) -> list[tuple[str, str, int]]:
+    """Operation, region and number of patches, in order."""
+    return [
+        (call.operation, call.region, len(call.params["patchOperations"]))
+        for call in run.calls
+        if call.operation in ("UpdateRestApi", "UpdateStage")
+        and call.params["patchOperations"][0]["path"] != "/minimumCompressionSize"
+    ]
+
+
+@pytest.mark.parametrize("name", ["continued", "again", "deployed after a move", "changed"])
+def test_every_api_has_log_limits_and_no_address_of_its_own(world: World, name: str) -> None:
+    state = world.runs[name].after
+    found = apis(state)
+    assert found.keys() == {(service, region) for service in SERVICES for region in REGIONS}
+    for (_, region), (off, stage) in found.items():
+        assert off
+        assert stage.address_off  # in force, since the stage was updated afterwards
+        assert stage.limits == {"throttlingRateLimit": 5000, "throttlingBurstLimit": 2500}
+        group = f"{DOMAIN.replace('.', '-')}-logging-{region}-ServicesAccessLog"
+        assert re.fullmatch(
+            f"arn:aws:logs:{region}:[0-9]+:log-group:{group}-[0-9A-Z]+", stage.log["destinationArn"]
+        )
+        gateway = state["stacks"][region, f"gateway-{region}"][1]["Resources"]["Stage"]
+        assert stage.log["format"] == gateway["Properties"]["AccessLogSetting"]["Format"]
+
+
+@pytest.mark.parametrize("name", ["again", "planned"])
+def test_nothing_is_told_of_settings_that_are_as_wanted(world: World, name: str) -> None:
+    assert settings_told(world.runs[name]) == []
+    assert not world.runs[name].called("TagResource")
+    assert "REST API: " not in world.runs[name].out
+
+
+def test_the_plan_shows_what_somebody_changed_by_hand(world: World) -> None:
+    lines = world.runs["after a move"].out.splitlines()
+    assert [line for line in lines if "REST API: " in line] == [
+        "~ application-service1-us-east-1 (us-east-1): REST API: execute-api address off, "
+        "requests per second",
+        "~ application-todo-us-west-2 (us-west-2): REST API: requests per second, "
+        "requests at once, access log, fields of the access log",
+    ]
+
+
+def test_a_deployment_sets_back_what_was_changed_by_hand_and_nothing_else(world: World) -> None:
+    run = world.runs["deployed after a move"]
+    assert sorted(settings_told(run)) == [
+        ("UpdateRestApi", EAST, 1), ("UpdateStage", EAST, 1), ("UpdateStage", WEST, 4),
+    ]  # fmt: skip
+    assert deployed_by_chalice(list(run.calls)) == set()
+    before = world.runs["exported again"].after
+    assert [run.after[region] == before[region] for region in REGIONS] == [True, True]
+
+
+def test_while_an_address_is_shut_the_application_counts_as_not_deployed(world: World) -> None:
+    """A run that is killed before the stage is updated leaves the address open; the next one must
+    not find everything as wanted."""
+    calls = world.runs["deployed after a move"].calls
+    steps = [
+        call.operation if call.operation != "TagResource" else call.params["Tags"][TAG_SOURCE]
+        for call in calls
+        if call.operation in ("TagResource", "UpdateRestApi", "UpdateStage") and call.region == EAST
+    ]
+    digest = functions(world.runs["again"].after)["service1-us-east-1"][2][TAG_SOURCE]
+    assert steps == ["", "UpdateRestApi", "UpdateStage", digest]
+
+
+def test_chalice_takes_the_setting_of_a_changed_service_back_and_it_is_set_again(
+    world: World,
+) -> None:
+    told = settings_told(world.runs["changed"])
+    for region in REGIONS:
+        assert [op for op, of, _ in told if of == region] == ["UpdateRestApi", "UpdateStage"]
+    assert len(told) == 4
+
+
 # --- switches
 
 
@@ -277,7 +368,7 @@ def test_nothing_is_left_behind(world: World) -> None:
     assert local.aws.states == {}
     assert local.aws.records == []
     assert local.aws.log_groups == set()
-    assert set(local.aws.log_roles.values()) == {""}
+    assert set(local.account.log_roles.values()) == {""}
     assert local.account.roles == {}
     for region in REGIONS:
         assert run.after[region] == {"functions": {}, "apis": {}, "roles": {}}
@@ -308,6 +399,7 @@ def test_no_request_was_one_that_the_models_do_not_allow(world: World) -> None:
         ("GetPolicy", "ResourceNotFoundException"),
         ("DescribeStacks", "ValidationError"),
         ("DeleteLogGroup", "ResourceNotFoundException"),
+        ("GetStage", "NotFoundException"),
     }
 
 

@@ -24,7 +24,7 @@ from infra_services_fakes import ACCOUNT, DOMAIN, NOW, FakeServices, NotFound, e
 
 from infra.cloudformation import Pace
 from infra.errors import InterruptedDeployError
-from infra.steps import Application, Outputs
+from infra.steps import Application, Outputs, access_log_of
 from infra.topology import Service, Topology
 from lab.stacks.template import Prepared, StackRun
 
@@ -411,6 +411,12 @@ class FakeApplications:
         self._aws = aws
         self.apis: dict[str, str] = {}
         self.deployed: list[str] = []
+        self.differing: dict[str, tuple[str, ...]] = {}
+        """Step -> what would be set on its REST API."""
+
+    def settings(self, step: Application, outputs: Outputs) -> tuple[str, ...]:
+        access_log_of(step, outputs)
+        return self.differing.get(step.name, ())
 
     def outputs(self, step: Application) -> Mapping[str, str]:
         return {"RestAPIId": self.apis[step.name]} if step.name in self.apis else {}

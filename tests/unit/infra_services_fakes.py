@@ -20,6 +20,16 @@ def error(code: str, message: str) -> ClientError:
     return ClientError({"Error": {"Code": code, "Message": message}}, "Operation")
 
 
+def put(stage: dict[str, Any], path: str, value: str) -> None:
+    """One `replace` of UpdateStage (API Gateway API reference, "Patch operations")."""
+    if path.startswith("/accessLogSettings/"):
+        stage.setdefault("accessLogSettings", {})[path.rpartition("/")[2]] = value
+        return
+    members = {"rateLimit": "throttlingRateLimit", "burstLimit": "throttlingBurstLimit"}
+    method, _, name = path.removeprefix("/").partition("/throttling/")
+    stage.setdefault("methodSettings", {}).setdefault(method, {})[members[name]] = int(value)
+
+
 class NotFound(ClientError):
     """As `client.exceptions` has it."""
 
@@ -207,6 +217,32 @@ class FakeServices:
         uri = self.apis[region, restApiId]["uri"]
         methods = {"GET": {"methodIntegration": {"uri": uri}}}
         return {"items": [{"resourceMethods": methods}, {"id": "root"}]}
+
+    def apigateway_get_rest_api(self, region: str, restApiId: str) -> Any:
+        return {"disableExecuteApiEndpoint": self.apis[region, restApiId].get("off", False)}
+
+    def apigateway_get_stage(self, region: str, restApiId: str, stageName: str) -> Any:
+        stage = self.apis[region, restApiId].setdefault("stage", {})
+        if stage is None:
+            raise error("NotFoundException", "Invalid stage identifier specified")
+        return stage
+
+    def apigateway_update_rest_api(
+        self, region: str, restApiId: str, patchOperations: list[Any]
+    ) -> Any:
+        (patch,) = patchOperations
+        assert patch == {"op": "replace", "path": "/disableExecuteApiEndpoint", "value": "True"}
+        self.apis[region, restApiId]["off"] = True
+        return {}
+
+    def apigateway_update_stage(
+        self, region: str, restApiId: str, stageName: str, patchOperations: list[Any]
+    ) -> Any:
+        api = self.apis[region, restApiId]
+        for patch in patchOperations:
+            put(api["stage"], patch["path"], patch["value"])
+        api["closed"] = api.get("off", False)  # in force only now
+        return api["stage"]
 
     log_role = ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Mapping
@@ -10,10 +11,10 @@ from typing import Any
 
 import pytest
 from infra_aws_fakes import FakeAws, topology
-from infra_services_fakes import ACCOUNT
+from infra_services_fakes import ACCOUNT, error
 
 from infra.applications import Applications, digest_of
-from infra.errors import ApplicationError
+from infra.errors import ApplicationError, UnexpectedAnswerError
 from infra.naming import TAG_SOURCE
 from infra.stacks import Application
 
@@ -29,6 +30,13 @@ pathlib.Path(os.environ["CHALICE_NOTE"]).write_text(json.dumps(note))
 print("chalice at work")
 sys.exit(int(os.environ.get("CHALICE_EXIT", "0")))
 '''
+
+
+LOG = f"arn:aws:logs:us-west-2:{ACCOUNT}:log-group:services"
+
+
+class PulledPlug(BaseException):
+    """The machine is gone; nothing is tidied up."""
 
 
 class Rig:
@@ -49,13 +57,22 @@ class Rig:
             chalice=(sys.executable, str(script)),
         )  # fmt: skip
         self.step = Application("application-a-us-west-2", "a", "a", "us-west-2",
-                                {"SERVICE_NAME": "a"})  # fmt: skip
+                                {"SERVICE_NAME": "a"}, access_log=LOG)  # fmt: skip
 
     def say(self, line: str) -> None:
         self.lines.append(line)
         # What Chalice would have made, before it is looked for.
-        if "chalice deploy" in line and not self.aws.functions:
-            self.make()
+        if "chalice deploy" in line:
+            if not self.aws.functions:
+                self.make()
+            self.reset()
+
+    def reset(self) -> None:
+        """What a deployment by Chalice may do to the settings, at worst."""
+        for api in self.aws.apis.values():
+            if api["name"] == "a" and api.get("stage", {}) is None:
+                api["stage"] = {}
+            api["off"] = api["closed"] = False
 
     def make(self, region: str = "us-west-2", name: str = "a-us-west-2", api: str = "api1") -> None:
         arn = f"arn:aws:lambda:{region}:{ACCOUNT}:function:{name}"
@@ -66,6 +83,14 @@ class Rig:
         if api:
             uri = f"arn:aws:apigateway:{region}:lambda:path/x/functions/{arn}/invocations"
             self.aws.apis[region, api] = {"name": "a", "uri": uri}
+
+    @property
+    def api(self) -> dict[str, Any]:
+        return self.aws.apis["us-west-2", "api1"]
+
+    def told(self) -> list[str]:
+        names = ("update_rest_api", "update_stage", "tag_resource")
+        return [name for _, _, name, _ in self.aws.calls if name in names]
 
     def deploy(self) -> Mapping[str, str]:
         return self.applications.deploy(self.step, {})
@@ -161,6 +186,105 @@ def test_what_is_the_same_is_not_deployed_again(rig: Rig) -> None:
     (rig.config.parents[1] / "app.py").write_text("app = 2\n")
     rig.deploy()
     assert rig.note["verb"] == "deploy"
+
+
+def test_what_chalice_cannot_set_is_set_after_it(rig: Rig) -> None:
+    rig.deploy()
+
+    assert rig.told() == ["update_rest_api", "update_stage", "tag_resource"]
+    assert rig.api["closed"]
+    assert rig.api["stage"]["accessLogSettings"]["destinationArn"] == LOG
+    assert rig.lines[-1] == (
+        "application-a-us-west-2 (us-west-2): REST API: execute-api address off, requests per "
+        "second, requests at once, access log, fields of the access log"
+    )
+
+    (rig.config.parents[1] / "app.py").write_text("app = 2\n")
+    rig.deploy()
+    assert rig.api["closed"]
+    assert rig.lines[-1].endswith("REST API: execute-api address off, requests per second")
+
+
+def test_settings_that_are_as_wanted_are_only_looked_at(rig: Rig) -> None:
+    rig.deploy()
+    rig.aws.calls.clear()
+
+    rig.deploy()
+
+    assert rig.told() == []
+    assert rig.applications.settings(rig.step, {rig.step.name: {"RestAPIId": "api1"}}) == ()
+
+
+def test_settings_that_were_changed_by_hand_are_set_back_without_chalice(rig: Rig) -> None:
+    rig.deploy()
+    rig.note_file.unlink()
+    rig.api["stage"]["accessLogSettings"]["format"] = "$context.requestId"
+    outputs = {rig.step.name: {"RestAPIId": "api1"}}
+    assert rig.applications.settings(rig.step, outputs) == ("fields of the access log",)
+
+    assert rig.deploy() == {"RestAPIId": "api1"}
+
+    assert not rig.note_file.exists()
+    assert rig.applications.settings(rig.step, outputs) == ()
+
+
+def test_wherever_a_run_is_cut_the_next_one_leaves_no_address_open(rig: Rig) -> None:
+    """Between API and stage all settings look as wanted, and the address still answers."""
+    rig.deploy()
+    cut, whole = 0, False
+    while not whole:
+        rig.reset()  # by hand, in force
+        rig.aws.calls.clear()
+
+        def pull(*call: Any, cut: int = cut) -> None:
+            if len(rig.aws.calls) > cut:
+                raise PulledPlug
+
+        rig.aws.hook = pull
+        with contextlib.suppress(PulledPlug):
+            rig.deploy()
+            whole = True
+        rig.aws.hook = None
+        rig.deploy()
+        assert rig.api["closed"], cut
+        cut += 1
+    assert cut > 6
+
+
+def test_an_api_whose_stage_is_gone_is_deployed_again(rig: Rig) -> None:
+    rig.deploy()
+    rig.note_file.unlink()
+    rig.api["stage"] = None
+
+    rig.deploy()
+
+    assert rig.note["verb"] == "deploy"
+    assert rig.api["stage"]["methodSettings"]["*/*"]["throttlingRateLimit"] == 5000
+
+
+def test_an_api_that_chalice_left_without_a_stage_is_said(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.make()
+    rig.api["stage"] = None
+    monkeypatch.setattr(rig, "reset", lambda: None)
+
+    with pytest.raises(ApplicationError, match="its REST API has no stage api"):
+        rig.deploy()
+
+
+def test_a_log_that_is_refused_ends_the_step_and_the_next_run_tries_again(rig: Rig) -> None:
+    def refuse(service: str, region: str, name: str, params: Mapping[str, Any]) -> None:
+        if name == "update_stage":
+            raise error("BadRequestException", "CloudWatch Logs role ARN must be set in account")
+
+    rig.aws.hook = refuse
+    with pytest.raises(UnexpectedAnswerError, match="CloudWatch Logs role ARN must be set"):
+        rig.deploy()
+
+    rig.aws.hook = None
+    rig.deploy()
+    assert rig.api["closed"]
 
 
 def test_a_failure_shows_what_chalice_said(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

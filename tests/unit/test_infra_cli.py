@@ -41,7 +41,7 @@ def test_the_steps_for_a_program(topology_file: str, capsys: pytest.CaptureFixtu
         "values": {"Domain": "example.test"},
         "needs": [],
     }
-    assert {"folder": "a", "needs": []}.items() <= steps[6].items()
+    assert {"folder": "a", "needs": ["logging-us-east-1"]}.items() <= steps[8].items()
 
 
 @pytest.mark.parametrize("name", ["gateway", "gateway.yaml"])

@@ -70,7 +70,7 @@ def test_each_once_however_many_services_use_it(databases: tuple[str, ...]) -> N
     plain = application(EAST, *databases, name="plain")
     assert plain.environment == {"SERVICE_NAME": "plain"}
     assert not plain.network
-    assert not plain.needs
+    assert plain.needs == (f"logging-{EAST}",)
 
 
 @pytest.mark.parametrize("databases", [("todo",), ("todo", "orders")])

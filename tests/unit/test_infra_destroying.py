@@ -158,12 +158,12 @@ def test_a_zone_that_was_there_before_stays() -> None:
 def test_the_role_for_logs_stays_when_others_may_use_it() -> None:
     rig = Rig(topology())
     rig.aws.apis["us-east-1", "x"] = {"name": "somebody", "uri": ""}
-    role = f"arn:aws:iam::{ACCOUNT}:role/shop-example-domain-com-gateway-us-west-2-LogRole-1"
+    role = f"arn:aws:iam::{ACCOUNT}:role/shop-example-domain-com-logging-us-west-2-LogRole-1"
     rig.aws.log_role = role
 
     rig.destroy()
 
-    assert rig.aws.left == ["gateway-us-east-1.LogRole"]
+    assert rig.aws.left == ["logging-us-east-1.LogRole"]
     assert rig.aws.log_role == ""
     assert any("somebody may use it" in line for line in rig.lines)
 

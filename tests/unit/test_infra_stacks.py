@@ -96,13 +96,14 @@ def test_every_parameter_is_declared_and_every_needed_one_is_given(count: int) -
             declared = DECLARED[step.template]["Parameters"]
             needed = {name for name, body in declared.items() if "Default" not in body}
             assert needed <= step.parameters.keys() <= declared.keys(), step.name
-    assert len(steps) == 4 + 10 + 8 * count + 8 + 3  # 10 behind the database, 3 of monitoring
+    assert len(steps) == 6 + 10 + 8 * count + 8 + 3  # 10 behind the database, 3 of monitoring
 
 
 def test_what_is_independent_may_run_at_the_same_time() -> None:
     needs = {step.name: set(step.needs) for step in stack_list(topology("a", "b"))}
 
-    assert needs["zone"] == needs["cluster"] == needs["application-a-us-east-1"] == set()
+    assert needs["zone"] == needs["cluster"] == needs["logging-us-east-1"] == set()
+    assert needs["application-a-us-east-1"] == needs["gateway-us-east-1"] == {"logging-us-east-1"}
     assert needs["certificate-us-east-1"] == {"zone"}
     assert needs["domain-a-us-east-1"] == {"zone", "certificate-us-east-1"}
     assert needs["mapping-a-us-east-1"] == {"domain-a-us-east-1", "application-a-us-east-1"}

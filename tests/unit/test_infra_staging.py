@@ -29,7 +29,7 @@ SHARED = {
 """Templates that were looked at and are of no region."""
 
 OF_THE_WEST = [
-    "certificate-us-west-2",
+    "certificate-us-west-2", "logging-us-west-2",
     "domain-a-us-west-2", "application-a-us-west-2", "mapping-a-us-west-2",
     "domain-api-us-west-2", "gateway-us-west-2", "mapping-api-us-west-2",
     "alarms-us-west-2",
@@ -183,7 +183,7 @@ def test_an_empty_account_gets_one_region_and_its_zone() -> None:
     assert sorted(rig.aws.executed) == sorted(["zone", *stacks])
     assert rig.applications.deployed == ["application-a-us-west-2"]
     assert outputs.keys() == {"zone", *OF_THE_WEST}
-    assert rig.said("only us-west-2: 8 steps of its own, 1 that they need, ")
+    assert rig.said("only us-west-2: 9 steps of its own, 1 that they need, ")
 
 
 def test_a_whole_deployment_goes_on_from_there() -> None:

@@ -286,6 +286,12 @@ def test_services_that_share_code_know_who_they_are(deployed: Deployment) -> Non
     assert SAM["Resources"]["APIHandler"]["Properties"]["CodeUri"] == "./deployment.zip"
 
 
+def test_the_api_of_a_service_has_no_address_of_its_own(deployed: Deployment) -> None:
+    for region in REGIONS:
+        api = named(deployed, f"application-b-{region}", "RestAPI")
+        assert api.properties["DisableExecuteApiEndpoint"] is True
+
+
 def test_the_api_calls_the_function_by_its_arn(deployed: Deployment) -> None:
     api = named(deployed, "application-b-us-west-2", "RestAPI")
 
