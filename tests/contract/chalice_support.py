@@ -66,7 +66,7 @@ class LocalAws:
     def __init__(self) -> None:
         self.account = Account()
         self.calls: list[Call] = []
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         services = {
             "iam": Iam(self.account),
             "lambda": Lambda(self.account),
@@ -112,7 +112,7 @@ class LocalAws:
         self, method: str, target: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[int, str, bytes, str]:
         """Status, content type, body, error type."""
-        with self._lock:
+        with self.lock:
             number, request = len(self.calls), None
             try:
                 request = read(method, target, headers, body)

@@ -43,6 +43,8 @@ regions = ["{EAST}", "{WEST}"]
 [services.todo]
 database = "aurora"
 """
+TIMEOUT = 150
+"""Seconds for one command; each takes less than five on an idle machine."""
 
 
 DECLARED = Topology(
@@ -110,7 +112,7 @@ class World:
         if interrupted_at:
             local.watch = _Interruption(interrupted_at, process, ended)
         try:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=TIMEOUT)
         finally:
             process.kill()
             ended.set()
@@ -132,7 +134,7 @@ class _Interruption:
     def __call__(self, call: Call) -> None:
         if call.operation == self._operation and self._once.acquire(blocking=False):
             self._process.send_signal(signal.SIGINT)
-            assert self._ended.wait(30)
+            assert self._ended.wait(TIMEOUT)
 
 
 def live(world: World) -> None:

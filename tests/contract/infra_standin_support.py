@@ -303,13 +303,14 @@ def _resources(request: Request) -> list[str]:
 def snapshot(local: LocalDeployment) -> dict[str, Any]:
     """All that a deployment decides; comparable, and independent of what happens later."""
     aws = local.aws
-    return copy.deepcopy(
-        {
-            "stacks": {
-                (stack.region, stack.step): (stack.status, stack.template, stack.parameters)
-                for stack in aws.stacks.values()
-            },
-            "switches": aws.states,
-            **{region: local.state(region) for region in ("us-east-1", "us-west-2")},
-        }
-    )
+    with local.lock:  # a command that was interrupted may have left a request under way
+        return copy.deepcopy(
+            {
+                "stacks": {
+                    (stack.region, stack.step): (stack.status, stack.template, stack.parameters)
+                    for stack in aws.stacks.values()
+                },
+                "switches": aws.states,
+                **{region: local.state(region) for region in ("us-east-1", "us-west-2")},
+            }
+        )

@@ -33,7 +33,7 @@ from infra.stacks import stack_list
 from infra.steps import Application, Stack
 
 pytestmark = [
-    pytest.mark.timeout(300),  # 30 seconds on an idle machine
+    pytest.mark.timeout(500),  # 30 seconds on an idle machine
     pytest.mark.skipif(
         not (ROOT / "services/todo").is_dir(), reason="the service with a database was removed"
     ),
