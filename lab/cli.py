@@ -14,6 +14,7 @@ import argparse
 import json
 import random
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -77,8 +78,26 @@ def pick_network(lab: Lab, prefix: str, topology: Path) -> Network:
             check_ports(settings, ["global", "a", "b"])
         except PreconditionError:
             continue
-        return network
+        if _claimed(network):
+            return network
     raise PreconditionError("no free loopback network found among 50 tried")
+
+
+_CLAIM_PORT = 40404
+_claims: list[socket.socket] = []
+
+
+def _claimed(network: Network) -> bool:
+    """Whether `auto` may take it. From then on it is this process's: two labs that start at once
+    would each find the other's addresses free."""
+    claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        claim.bind((f"{network.prefix}.255.254", _CLAIM_PORT))
+    except OSError:
+        claim.close()
+        return False
+    _claims.append(claim)
+    return True
 
 
 def _down(lab: Lab, _: argparse.Namespace) -> None:

@@ -296,6 +296,8 @@ def check_ports(settings: Settings, names: list[str]) -> None:
         if settings.cluster:
             wanted += [(network.arc_address(r), ARC_PORT) for r in ARC_REGIONS]
     taken = [f"{address}:{port}" for address, port in wanted if not _free(address, port)]
+    if "global" in names and not _free(network.nameserver_address, DNS_PORT, socket.SOCK_DGRAM):
+        taken.append(f"{network.nameserver_address}:{DNS_PORT} (UDP)")
     if taken:
         raise PreconditionError(
             "in use by another program: " + ", ".join(taken) + "\n"
@@ -318,12 +320,14 @@ def region_ports(settings: Settings) -> tuple[int, ...]:
     )
 
 
-def _free(address: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _free(address: str, port: int, kind: int = socket.SOCK_STREAM) -> bool:
+    with socket.socket(socket.AF_INET, kind) as probe:
         try:
+            if kind == socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((address, port))
-            probe.listen()
+            if kind == socket.SOCK_STREAM:
+                probe.listen()
         except OSError:
             return False
     return True

@@ -34,8 +34,16 @@ REPLICATION_DELAY = 0.064
 us-west-2 have. Without it nothing would be on its way, and so nothing would be lost."""
 
 
+PRECONDITION = 4
+"""Exit code of `failover`: not every precondition is met, and nothing was changed."""
+
+
 class Unsettled(LabError):
     """Something that should have been seen from outside was not seen in time."""
+
+
+class NotStarted(LabError):
+    """`failover` refused and changed nothing. On a busy machine that may be over in a moment."""
 
 
 @dataclass
@@ -45,6 +53,9 @@ class Story:
     reports: Path
     rate: int
     samples: int
+    patience: float = SETTLE_SECONDS
+    """Seconds for which a command that is refused is tried again, every `pause` seconds."""
+    pause: float = 0.5
     moves: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -119,8 +130,8 @@ class Story:
 
     def _move(self, screen: Screen, services: list[str], old: str, new: str) -> None:
         screen.event(f"failover move {' '.join(services)} --to {new}")
-        with self._recorded("planned_move", services, old, new):
-            self._failover(screen, "move", *services, "--to", new)
+        move = self._recorded("planned_move", services, old, new)
+        self._failover(screen, move, "move", *services, "--to", new)
 
     def _kill(self, screen: Screen, services: list[str], region: str) -> float:
         screen.event(f"{region} killed without warning")
@@ -133,14 +144,16 @@ class Story:
     ) -> None:
         consent = ["--allow-data-loss"] if data_loss else []
         screen.event(" ".join(["failover evacuate", old, *consent]))
-        with self._recorded("evacuation", [*services, API], old, new):
-            self._failover(screen, "evacuate", old, *consent)
+        move = self._recorded("evacuation", [*services, API], old, new)
+        self._failover(screen, move, "evacuate", old, *consent)
 
     def _back(self, screen: Screen, service: str, old: str, new: str) -> None:
         """Home again by a switchover, as soon as the old primary is a healthy replica."""
         screen.event(f"failover back {service}")
-        with self._recorded("planned_move", [service], old, new):
-            self._failover(screen, "back", service, "--wait-for-replica", str(RESEED_SECONDS))
+        move = self._recorded("planned_move", [service], old, new)
+        self._failover(
+            screen, move, "back", service, "--wait-for-replica", str(RESEED_SECONDS)
+        )
 
     def _restore(self, screen: Screen, services: list[str], region: str) -> None:
         screen.event(f"{region} restored")
@@ -155,7 +168,24 @@ class Story:
 
     # ---- means
 
-    def _failover(self, screen: Screen, *arguments: str) -> None:
+    def _failover(self, screen: Screen, move: _Recorded, *arguments: str) -> None:
+        """Does it and records it. What is refused is tried again for a while, as a person would;
+        only the last attempt counts, since the others changed nothing."""
+        deadline = time.monotonic() + self.patience
+        while True:
+            try:
+                with move:
+                    self._command(*arguments)
+            except NotStarted as error:
+                if time.monotonic() > deadline:
+                    raise
+                screen.event(f"refused, trying again: {str(error).splitlines()[-1].strip(' -')}")
+                time.sleep(self.pause)
+            else:
+                screen.event(f"failover {arguments[0]} done")
+                return
+
+    def _command(self, *arguments: str) -> None:
         command = [sys.executable, "-m", "failover", *arguments, "--yes", "--json"]
         journal = ["--journal-dir", str(self.reports / "journal")]
         done = subprocess.run(
@@ -167,10 +197,10 @@ class Story:
             check=False,
         )
         if done.returncode:
-            raise LabError(
+            error = NotStarted if done.returncode == PRECONDITION else LabError
+            raise error(
                 f"failover {' '.join(arguments)} ended with {done.returncode}:\n{done.stderr}"
             )
-        screen.event(f"failover {arguments[0]} done")
 
     def _steady(self, traffic: Traffic, expected: dict[str, str]) -> None:
         """Wait until every service has answered `samples` times from its region since now."""
@@ -212,7 +242,8 @@ class Story:
 
 @dataclass
 class _Recorded:
-    """Context manager that writes one commanded event, with its times, into the list."""
+    """Context manager that writes one commanded event, with its times, into the list; nothing when
+    the command failed."""
 
     moves: list[dict[str, Any]]
     kind: str
@@ -225,7 +256,9 @@ class _Recorded:
         self.began = time.time()
         return self.began
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        if failure:
+            return
         self.moves.append(
             {
                 "kind": self.kind,
