@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -153,7 +154,16 @@ def scratch_argv(data: Path, socket: Path) -> list[str]:
 def server_argv(data: Path) -> list[str]:
     user = ("--user=root",) if os.geteuid() == 0 else ()  # it refuses to be root unasked
     return [find("mariadbd"), "--no-defaults", *user, f"--datadir={data}",
-            f"--pid-file={data / 'mariadbd.pid'}"]
+            f"--tmpdir={_temporary(data)}", f"--pid-file={data / 'mariadbd.pid'}"]
+
+
+def _temporary(data: Path) -> Path:
+    """The server's own folder for temporary tables, beside its data; made here. A server that
+    starts empties its folder of them. In a shared one, and all that are told nothing share /tmp,
+    it takes those of other servers away, and what these were just doing fails."""
+    folder = data.with_name(f"{data.name}.tmp")
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return folder
 
 
 def make_data_directory(files: AuroraFiles, data: Path) -> None:
@@ -174,9 +184,11 @@ def _template(files: AuroraFiles) -> Path:
     template.parent.mkdir(parents=True, exist_ok=True)
     partial = template.with_name(f"{template.name}.{os.getpid()}")
     user = ("--user=root",) if os.geteuid() == 0 else ()
-    argv = [find("mariadb-install-db"), "--no-defaults", *user, f"--datadir={partial}",
-            "--skip-test-db", "--auth-root-authentication-method=socket", *_STORAGE]
-    _run(argv, {})
+    with tempfile.TemporaryDirectory(prefix="lab-install-") as temporary:
+        argv = [find("mariadb-install-db"), "--no-defaults", *user, f"--datadir={partial}",
+                f"--tmpdir={temporary}", "--skip-test-db",
+                "--auth-root-authentication-method=socket", *_STORAGE]
+        _run(argv, {})
     try:
         partial.replace(template)
     except OSError:  # another lab was faster

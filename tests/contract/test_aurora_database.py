@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,6 +130,19 @@ def test_durable_and_strict_as_promised(world: World) -> None:
             " @@innodb_lock_wait_timeout",
         )
         assert row == (1, 1, 1, 1, "ROW", 4, "+00:00", 3)  # the last: of the parameter group
+
+
+def test_a_server_that_starts_leaves_the_temporary_tables_of_others(world: World) -> None:
+    folders = {region: Path(world.direct(region, "SELECT @@tmpdir")[0][0]) for region in REGIONS}
+    assert len({*folders.values(), Path(tempfile.gettempdir())}) == 3
+    with world.connect(EAST, user="admin") as connection:
+        execute(connection, "CREATE TEMPORARY TABLE todo.own (id INT) ENGINE=Aria")
+        before = sorted(folders[EAST].iterdir())
+        assert before
+        world.kill_server(WEST)
+        world.start_server(WEST)
+        world.settled(EAST, EAST)
+        assert sorted(folders[EAST].iterdir()) == before
 
 
 def test_memory_of_each_server_is_small(world: World) -> None:

@@ -468,7 +468,7 @@ def test_a_global_cluster_without_members_counts_as_the_primarys() -> None:
 
 
 def test_a_template_that_is_too_large_is_refused() -> None:
-    many = {f"s{number}": Service(f"s{number}") for number in range(60)}
+    many = {f"s{number}": Service(f"s{number}") for number in range(90)}
     rig = Rig(replace(topology(), services=many))
     step = next(s for s in stack_list(rig.topology) if s.name == "gateway-us-east-1")
     assert isinstance(step, Stack)

@@ -61,13 +61,16 @@ class MariaDb:
 
         Raises RuntimeError when MariaDB is not installed or does not start.
         """
-        data = self.folder / "data"
+        data, temporary = self.folder / "data", self.folder / "tmp"
+        # Its own: a server that starts removes other servers' temporary tables from a shared one.
+        temporary.mkdir(exist_ok=True)
         if not data.exists():
             self._certificates()
             _run(
                 "mariadb-install-db",
                 *_user(),
                 f"--datadir={data}",
+                f"--tmpdir={temporary}",
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
             )
@@ -76,6 +79,7 @@ class MariaDb:
             "--no-defaults",
             *_user(),
             f"--datadir={data}",
+            f"--tmpdir={temporary}",
             f"--bind-address={self.address}",
             f"--port={self.port}",
             f"--socket={self.socket}",
