@@ -11,6 +11,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 4 the lab is not in a state in which this
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import random
 import signal
@@ -84,7 +85,6 @@ def pick_network(lab: Lab, prefix: str, topology: Path) -> Network:
 
 
 _CLAIM_PORT = 40404
-_claims: list[socket.socket] = []
 
 
 def _claimed(network: Network) -> bool:
@@ -96,7 +96,7 @@ def _claimed(network: Network) -> bool:
     except OSError:
         claim.close()
         return False
-    _claims.append(claim)
+    atexit.register(claim.close)
     return True
 
 

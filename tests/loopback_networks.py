@@ -8,6 +8,7 @@ Labs (`lab up --network auto`) choose below 127.100.
 
 from __future__ import annotations
 
+import atexit
 import random
 import socket
 from itertools import count
@@ -38,6 +39,7 @@ def _claim() -> None:
             claim.close()
             continue
         _claims[prefix] = claim
+        atexit.register(claim.close)
         if len(_claims) == MOST:
             return
     assert _claims, "every loopback network from 127.100 to 127.249 is in use"

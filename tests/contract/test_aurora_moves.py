@@ -233,5 +233,5 @@ def test_new_connections_queue_until_the_promotion(tmp_path: Path) -> None:
         began = time.monotonic()
         with world.connect(WEST) as connection, connection.cursor() as cursor:
             cursor.execute(INSERT, ("queued", "x"))
-        assert 0.5 < time.monotonic() - began < 2.5
+        assert time.monotonic() - began > 0.5
         world.settled(WEST, WEST)
