@@ -11,11 +11,9 @@ Exit codes: 0 done, 1 failed, 2 usage, 4 the lab is not in a state in which this
 from __future__ import annotations
 
 import argparse
-import atexit
 import json
 import random
 import signal
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +21,7 @@ from pathlib import Path
 from infra.topology import TopologyError
 from lab.errors import LabError, PreconditionError, UsageError
 from lab.faults import ARC_FAULTS, DATABASE_FAULTS, REGION_FAULTS, Faults, FunctionFault
-from lab.lifecycle import Lab, check_ports
+from lab.lifecycle import Lab, check_ports, claim
 from lab.paths import LabPaths
 from lab.settings import PROFILES, Network, Settings, adjusted
 from lab.status import collect, render
@@ -79,25 +77,9 @@ def pick_network(lab: Lab, prefix: str, topology: Path) -> Network:
             check_ports(settings, ["global", "a", "b"])
         except PreconditionError:
             continue
-        if _claimed(network):
+        if claim(network):
             return network
     raise PreconditionError("no free loopback network found among 50 tried")
-
-
-_CLAIM_PORT = 40404
-
-
-def _claimed(network: Network) -> bool:
-    """Whether `auto` may take it. From then on it is this process's: two labs that start at once
-    would each find the other's addresses free."""
-    claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        claim.bind((f"{network.prefix}.255.254", _CLAIM_PORT))
-    except OSError:
-        claim.close()
-        return False
-    atexit.register(claim.close)
-    return True
 
 
 def _down(lab: Lab, _: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ that was started is stopped again. Every step sets a wanted state, so both comma
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import json
@@ -48,6 +49,9 @@ START_SECONDS = 20.0
 """A process that is not ready by then has failed."""
 
 MIGRATE_SECONDS = 60.0
+
+_CLAIM_PORT = 40404
+"""On one address of a network, for `claim`; nothing is ever sent there."""
 
 Say = Callable[[str], None]
 
@@ -303,6 +307,19 @@ def check_ports(settings: Settings, names: list[str]) -> None:
             "in use by another program: " + ", ".join(taken) + "\n"
             "stop it, or start this lab beside it with: lab up --network auto --lab-dir .lab-2"
         )
+
+
+def claim(network: Network) -> bool:
+    """Whether it may be taken by whoever looks for a free one. From then on it is this process's
+    until it ends: two that start at once would each find the other's addresses free."""
+    holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        holder.bind((f"{network.prefix}.255.254", _CLAIM_PORT))
+    except OSError:
+        holder.close()
+        return False
+    atexit.register(holder.close)
+    return True
 
 
 def region_ports(settings: Settings) -> tuple[int, ...]:

@@ -32,10 +32,9 @@ RESEED_SECONDS = 60
 REPLICATION_DELAY = 0.064
 """One way between the databases before the region is lost, in seconds: about what us-east-1 and
 us-west-2 have. Without it nothing would be on its way, and so nothing would be lost."""
-
-
 PRECONDITION = 4
-"""Exit code of `failover`: not every precondition is met, and nothing was changed."""
+"""Exit code of `failover` (the lab does not import it): not every precondition is met, and nothing
+was changed."""
 
 
 class Unsettled(LabError):
